@@ -1,0 +1,93 @@
+/** Every counter and gauge Holdfast keeps, in prom-client's registry; the only module that knows their names. */
+import { Counter, Gauge, Registry } from 'prom-client';
+
+export type Kind = 'podSandbox' | 'container' | 'start';
+
+export class Metrics {
+  readonly registry = new Registry();
+
+  readonly creations = new Counter({
+    name: 'holdfast_creations_total',
+    help: 'Creations and starts by how their upstream call ended (answered, shown, held, failed, timed out, dropped).',
+    labelNames: ['kind', 'outcome'] as const,
+    registers: [this.registry],
+  });
+
+  readonly waiters = new Gauge({
+    name: 'holdfast_waiters',
+    help: 'Downstream calls that wait for a creation or a start now.',
+    labelNames: ['kind'] as const,
+    registers: [this.registry],
+  });
+
+  readonly joins = new Counter({
+    name: 'holdfast_joins_total',
+    help: 'Requests that joined a queued or running creation or start.',
+    labelNames: ['kind'] as const,
+    registers: [this.registry],
+  });
+
+  readonly replays = new Counter({
+    name: 'holdfast_replays_total',
+    help: 'Requests answered with what had been made before.',
+    labelNames: ['kind'] as const,
+    registers: [this.registry],
+  });
+
+  readonly reaped = new Counter({
+    name: 'holdfast_reaped_total',
+    help: 'Resources removed because nobody asked for them or another request took their place.',
+    labelNames: ['kind'] as const,
+    registers: [this.registry],
+  });
+
+  readonly drift = new Counter({
+    name: 'holdfast_drift_total',
+    help: 'Requests that differed from the creation they were given.',
+    labelNames: ['kind'] as const,
+    registers: [this.registry],
+  });
+
+  readonly guarded = new Counter({
+    name: 'holdfast_second_copies_prevented_total',
+    help: 'CreateContainer calls answered ABORTED because a lower attempt was started meanwhile and runs.',
+    registers: [this.registry],
+  });
+
+  readonly hiddenItems = new Counter({
+    name: 'holdfast_hidden_items_total',
+    help: 'Containers left out of responses and events because nobody had been given them.',
+    registers: [this.registry],
+  });
+
+  readonly calls = new Counter({
+    name: 'holdfast_calls_total',
+    help: 'Downstream calls by CRI method (others: "other") and by how they were handled.',
+    labelNames: ['method', 'handling'] as const,
+    registers: [this.registry],
+  });
+
+  readonly violations = new Counter({
+    name: 'holdfast_protocol_violations_total',
+    help: 'Connections ended because a peer broke HTTP/2 or a limit.',
+    labelNames: ['peer'] as const,
+    registers: [this.registry],
+  });
+
+  /** Gauges that are read when they are asked for. */
+  observeState(read: () => { live: number; answered: number; hidden: number; inFlight: number; queued: number }): void {
+    const gauge = (name: string, help: string, value: (state: ReturnType<typeof read>) => number) =>
+      new Gauge({
+        name,
+        help,
+        registers: [this.registry],
+        collect() {
+          this.set(value(read()));
+        },
+      });
+    gauge('holdfast_hidden_containers', 'Containers kept out of sight now.', (state) => state.hidden);
+    gauge('holdfast_entries', 'Creations remembered now, in flight included.', (state) => state.live + state.answered);
+    gauge('holdfast_admitted', 'Creations and starts being carried out now.', (state) => state.inFlight);
+    gauge('holdfast_queued', 'Creations and starts waiting for admission now.', (state) => state.queued);
+  }
+}

@@ -1,0 +1,569 @@
+/**
+ * Every creation Holdfast knows of: queued, running, held, answered. A request joins one, is given one, or begins one; what
+ * nobody asks for is reaped. Knows bytes and time; the runtime is reached through `CreationRuntime` alone.
+ */
+import { LRUCache } from 'lru-cache';
+import type { Clock } from '../clock.js';
+import type { ContainerItem } from '../cri/container-items.js';
+import type { Admission } from '../throttle/admission.js';
+import { Creation, type CreationRequest, type Made } from './creation.js';
+import { DroppedError, failureStep, WaiterLeftError } from './detached-call.js';
+import { driftOf, type Fingerprint } from './fingerprint.js';
+
+/** The steps of a creation's life, as logged and counted. */
+export type CreationStep =
+  | 'queued'
+  | 'started'
+  | 'waiter joined'
+  | 'waiter left'
+  | 'answered'
+  | 'shown'
+  | 'held'
+  | 'replayed'
+  | 'delivered'
+  | 'forgotten'
+  | 'changed'
+  | 'drift'
+  | 'superseded'
+  | 'removal failed'
+  | 'reaped'
+  | 'dropped'
+  | 'timed out'
+  | 'failed';
+
+export interface CreationRuntime<Origin, Answer> {
+  /** Resolves when the creation may be begun; rejects to refuse it, and every waiter is told. */
+  beforeCreate(fingerprint: Fingerprint): Promise<void>;
+  /** The one upstream call. Rejects with the runtime's error, or where it answered without an id. */
+  create(bytes: Buffer, fingerprint: Fingerprint, origin: Origin, signal: AbortSignal): Promise<Made<Answer>>;
+  /** Whether it still is as its maker expects: pod sandbox READY; container CREATED and its pod sandbox READY. */
+  isAsMade(creation: Creation<Origin, Answer>, signal: AbortSignal): Promise<boolean>;
+  /** Resolves once the runtime no longer has it. */
+  remove(creation: Creation<Origin, Answer>): Promise<void>;
+}
+
+export interface CreationObserver<Origin, Answer> {
+  step(step: CreationStep, creation: Creation<Origin, Answer>, detail?: Readonly<Record<string, unknown>>): void;
+  /** A container that was hidden may now be seen. */
+  revealed(creation: Creation<Origin, Answer>): void;
+  /** A container that was hidden is no more. */
+  vanished(creation: Creation<Origin, Answer>): void;
+}
+
+export interface CreationStoreOptions {
+  readonly creationTimeoutMs: number;
+  readonly holdTtlMs: number;
+  readonly replayTtlMs: number;
+  readonly maxEntries: number;
+  readonly onDrift: 'keep' | 'recreate';
+  readonly onAttemptBump: 'join' | 'recreate';
+}
+
+/** A result for one waiter. */
+export interface Grant<Origin, Answer> {
+  readonly role: 'started' | 'joined' | 'replayed';
+  readonly creation: Creation<Origin, Answer>;
+  readonly made: Made<Answer>;
+  /** Must be called once: whether the waiter is known to have got it. Until then the resource is not reaped. */
+  settle(delivered: boolean): void;
+}
+
+/** First pause after a failed removal, and the longest, in ms. */
+const removalBackoffMs = { first: 1_000, longest: 60_000 } as const;
+
+/** Ids are 64 hex digits in both runtimes; anything shorter may be a prefix. */
+const fullIdLength = 64;
+
+export class CreationStore<Origin, Answer> {
+  readonly #runtime: CreationRuntime<Origin, Answer>;
+  readonly #admission: Admission;
+  readonly #clock: Clock;
+  readonly #observer: CreationObserver<Origin, Answer>;
+  readonly #options: CreationStoreOptions;
+  /** Queued and running creations, and containers made but not delivered. */
+  readonly #live = new Map<string, Creation<Origin, Answer>>();
+  /** What can be replayed and may be dropped: pod sandboxes, and containers known to be delivered. */
+  readonly #answered: LRUCache<string, Creation<Origin, Answer>>;
+  readonly #byId = new Map<string, Creation<Origin, Answer>>();
+  /** What has no owner yet, by identity without the attempt; doomed ones until they are gone. */
+  readonly #families = new Map<string, Set<Creation<Origin, Answer>>>();
+  readonly #hidden = new Set<Creation<Origin, Answer>>();
+  readonly #backoffs = new Set<() => void>();
+  #closed = false;
+
+  constructor(
+    runtime: CreationRuntime<Origin, Answer>,
+    admission: Admission,
+    clock: Clock,
+    observer: CreationObserver<Origin, Answer>,
+    options: CreationStoreOptions,
+  ) {
+    this.#runtime = runtime;
+    this.#admission = admission;
+    this.#clock = clock;
+    this.#observer = observer;
+    this.#options = options;
+    this.#answered = new LRUCache({
+      max: options.maxEntries,
+      ttl: options.replayTtlMs,
+      ttlResolution: 0,
+      perf: { now: () => clock.now() },
+      dispose: (creation) => this.#dropIndexes(creation),
+    });
+  }
+
+  /** Whether any container is hidden at all: if not, no response needs a look. */
+  get hiding(): boolean {
+    return this.#hidden.size > 0;
+  }
+
+  /** Creations by what became of them, for gauges. */
+  get sizes(): { live: number; answered: number; hidden: number } {
+    return { live: this.#live.size, answered: this.#answered.size, hidden: this.#hidden.size };
+  }
+
+  /**
+   * Joins, replays or begins the creation a request asks for.
+   *
+   * @param signal The waiter's deadline or cancel; firing ends its wait, never the creation.
+   * @throws {WaiterLeftError} `signal` fired first.
+   * @throws What the runtime answered, CallTimeoutError, or what `beforeCreate` refused with.
+   */
+  async request(request: CreationRequest<Origin>, signal: AbortSignal): Promise<Grant<Origin, Answer>> {
+    for (;;) {
+      if (signal.aborted) throw new WaiterLeftError();
+      const found = this.#find(request.fingerprint);
+      if (found === undefined) return this.#wait(this.#begin(request), 'started', signal);
+      if (found.call.phase === 'queued') {
+        this.#noteDrift(found, request.fingerprint);
+        this.#replaceQueued(found, request);
+        return this.#wait(found, 'joined', signal);
+      }
+      if (!this.#mayUse(found, request.fingerprint)) {
+        if (found.delivered) this.#forget(found, 'superseded');
+        else this.#doom(found, 'superseded');
+        continue;
+      }
+      this.#index(found, request.fingerprint.key);
+      if (found.call.inFlight) return this.#wait(found, 'joined', signal);
+      const grant = await this.#replay(found, signal);
+      if (grant !== undefined) return grant;
+    }
+  }
+
+  /** The kubelet used this id (or a unique prefix of it), so it has it. */
+  used(kind: 'podSandbox' | 'container', id: string): void {
+    const creation = this.named(kind, id);
+    if (creation !== undefined) this.#forget(creation, 'used');
+  }
+
+  /** The kubelet stops or removes this id (or a unique prefix of it). A pod sandbox takes its containers along. */
+  ended(kind: 'podSandbox' | 'container', id: string): void {
+    const creation = this.named(kind, id);
+    if (creation !== undefined) this.#forget(creation, 'ended');
+    if (kind === 'podSandbox') this.#orphan(id);
+  }
+
+  /**
+   * Tells for items of a response which of them belong to a hidden creation. What is hidden now or became so by the time an
+   * item is looked at counts, unless it has been revealed since.
+   */
+  hiddenView(): (item: ContainerItem) => Creation<Origin, Answer> | undefined {
+    const then = [...this.#hidden];
+    return (item) => {
+      for (const creation of this.#hidden) if (isShownAs(creation, item)) return creation;
+      return then.find((creation) => !creation.delivered && !creation.forgotten && isShownAs(creation, item));
+    };
+  }
+
+  /** Whether a hidden container's id is not known yet, so that it can be told by its identity only. */
+  get hidesUnknownIds(): boolean {
+    for (const creation of this.#hidden) {
+      if (creation.made === undefined && creation.seenId === undefined) return true;
+    }
+    return false;
+  }
+
+  /** Stops every timer. What runs upstream is left to its caller to cancel. */
+  close(): void {
+    this.#closed = true;
+    for (const creation of this.#live.values()) creation.cancelHoldTimer();
+    for (const cancel of this.#backoffs) cancel();
+    this.#backoffs.clear();
+  }
+
+  #orphan(podSandboxId: string): void {
+    const all = new Set([...this.#live.values(), ...this.#answered.values()]);
+    const inside = [...all].filter((creation) => isNamedBy(creation.podSandboxId, podSandboxId));
+    if (new Set(inside.map((creation) => creation.podSandboxId)).size !== 1) return;
+    for (const creation of inside) {
+      creation.orphaned = true;
+      if (creation.delivered) this.#forget(creation, 'its pod sandbox ended');
+      else if (creation.undelivered && creation.claims === 0) this.#doom(creation, 'its pod sandbox ended');
+    }
+  }
+
+  #find(fingerprint: Fingerprint): Creation<Origin, Answer> | undefined {
+    const exact = this.#live.get(fingerprint.key) ?? this.#answered.get(fingerprint.key);
+    if (exact !== undefined) return exact;
+    let highest: Creation<Origin, Answer> | undefined;
+    for (const creation of this.#families.get(fingerprint.family) ?? []) {
+      const { attempt } = creation.fingerprint.identity;
+      if (creation.doomed || attempt > fingerprint.identity.attempt) continue;
+      if (creation.kind === 'podSandbox' && creation.call.phase !== 'queued') continue;
+      if (highest === undefined || attempt > highest.fingerprint.identity.attempt) highest = creation;
+    }
+    return highest;
+  }
+
+  #begin(request: CreationRequest<Origin>): Creation<Origin, Answer> {
+    const { fingerprint } = request;
+    for (const creation of [...(this.#families.get(fingerprint.family) ?? [])]) {
+      const isLowerPodSandbox =
+        creation.kind === 'podSandbox' && creation.fingerprint.identity.attempt < fingerprint.identity.attempt;
+      if (isLowerPodSandbox && !creation.doomed) this.#doom(creation, 'superseded');
+    }
+    const predecessors = [...(this.#families.get(fingerprint.family) ?? [])].filter((creation) => creation.doomed);
+    const creation: Creation<Origin, Answer> = new Creation(request, this.#clock, {
+      succeeded: (made, waiters) => this.#succeeded(creation, made, waiters),
+      failed: (error, waiters) => this.#failed(creation, error, waiters),
+      waiterLeft: (waiters) => {
+        this.#observer.step('waiter left', creation, { waiters });
+        if (waiters === 0 && creation.call.phase === 'running') this.#hide(creation);
+      },
+    });
+    this.#index(creation, fingerprint.key);
+    this.#joinFamily(creation);
+    this.#observer.step('queued', creation, { behind: this.#admission.queued });
+    void this.#carryOut(creation, predecessors);
+    return creation;
+  }
+
+  async #carryOut(
+    creation: Creation<Origin, Answer>,
+    predecessors: readonly Creation<Origin, Answer>[],
+  ): Promise<void> {
+    const { call } = creation;
+    try {
+      await Promise.all(predecessors.map((predecessor) => predecessor.gone));
+      await this.#runtime.beforeCreate(creation.fingerprint);
+      await this.#admission.admit(async () => {
+        if (this.#closed || call.unaskedFor(this.#options.holdTtlMs)) {
+          call.fail(new DroppedError());
+          return;
+        }
+        const { bytes, fingerprint, origin } = creation;
+        if (bytes === undefined) return;
+        const running = call.run(this.#options.creationTimeoutMs, (signal) =>
+          this.#runtime.create(bytes, fingerprint, origin, signal),
+        );
+        this.#observer.step('started', creation, { queuedMs: this.#clock.now() - call.begunMs });
+        if (call.waiters === 0) this.#hide(creation);
+        await running;
+      });
+    } catch (error) {
+      call.fail(error);
+    }
+  }
+
+  async #wait(
+    creation: Creation<Origin, Answer>,
+    role: 'started' | 'joined',
+    signal: AbortSignal,
+  ): Promise<Grant<Origin, Answer>> {
+    if (role === 'joined') this.#observer.step('waiter joined', creation, { waiters: creation.call.waiters + 1 });
+    return this.#grant(creation, role, await creation.call.join(signal));
+  }
+
+  /** @returns undefined where it is not what was made any more and the request has to begin anew. */
+  async #replay(creation: Creation<Origin, Answer>, signal: AbortSignal): Promise<Grant<Origin, Answer> | undefined> {
+    const { made } = creation;
+    if (made === undefined) return undefined;
+    creation.cancelHoldTimer();
+    creation.call.lastAskedMs = this.#clock.now();
+    creation.claim();
+    let asMade: boolean;
+    try {
+      asMade = await untilAborted(this.#runtime.isAsMade(creation, signal), signal);
+    } catch (error) {
+      this.#settle(creation, false);
+      throw error;
+    }
+    if (asMade && !creation.forgotten && !creation.doomed) {
+      this.#observer.step('replayed', creation);
+      return this.#grant(creation, 'replayed', made);
+    }
+    if (!asMade && !creation.forgotten && !creation.doomed) {
+      this.#observer.step('changed', creation);
+      if (creation.kind === 'container' && !creation.delivered) this.#doom(creation, 'superseded');
+      else this.#forget(creation, 'changed behind');
+    }
+    this.#settle(creation, false);
+    return undefined;
+  }
+
+  #grant(
+    creation: Creation<Origin, Answer>,
+    role: Grant<Origin, Answer>['role'],
+    made: Made<Answer>,
+  ): Grant<Origin, Answer> {
+    let settled = false;
+    return {
+      role,
+      creation,
+      made,
+      settle: (delivered) => {
+        if (settled) return;
+        settled = true;
+        this.#settle(creation, delivered);
+      },
+    };
+  }
+
+  #settle(creation: Creation<Origin, Answer>, delivered: boolean): void {
+    if (delivered) this.#deliver(creation);
+    creation.release();
+    if (!creation.undelivered || creation.claims > 0) return;
+    if (creation.doomed) this.#hide(creation);
+    else this.#hold(creation);
+  }
+
+  #succeeded(creation: Creation<Origin, Answer>, made: Made<Answer>, waiters: number): void {
+    creation.made = made;
+    creation.bytes = undefined;
+    this.#byId.set(made.id, creation);
+    creation.claim(waiters);
+    if (creation.kind === 'podSandbox') this.#moveToAnswered(creation);
+    const tookMs = this.#clock.now() - creation.call.begunMs;
+    if (waiters > 0) this.#observer.step('answered', creation, { waiters, tookMs });
+    else if (!creation.doomed) this.#hold(creation);
+  }
+
+  #failed(creation: Creation<Origin, Answer>, error: unknown, waiters: number): void {
+    this.#observer.step(failureStep(error), creation, {
+      waiters,
+      error,
+      tookMs: this.#clock.now() - creation.call.begunMs,
+    });
+    this.#unindex(creation);
+    this.#vanish(creation);
+  }
+
+  /** Nobody waits for it: a pod sandbox is simply there, a container is kept out of sight until somebody asks. */
+  #hold(creation: Creation<Origin, Answer>): void {
+    if (creation.kind === 'podSandbox') {
+      this.#observer.step('shown', creation);
+      return;
+    }
+    this.#hide(creation);
+    if (creation.orphaned) {
+      this.#doom(creation, 'its pod sandbox ended');
+      return;
+    }
+    this.#observer.step('held', creation);
+    creation.cancelHoldTimer();
+    if (this.#closed) return;
+    creation.cancelHoldTimer = this.#clock.after(this.#options.holdTtlMs, () => {
+      if (creation.undelivered && creation.claims === 0) this.#doom(creation, 'nobody asked for it');
+    });
+  }
+
+  #deliver(creation: Creation<Origin, Answer>): void {
+    if (creation.delivered || creation.forgotten) return;
+    creation.delivered = true;
+    creation.cancelHoldTimer();
+    this.#observer.step('delivered', creation);
+    this.#leaveFamily(creation);
+    this.#moveToAnswered(creation);
+    this.#reveal(creation);
+  }
+
+  #forget(creation: Creation<Origin, Answer>, why: string): void {
+    creation.forgotten = true;
+    this.#observer.step('forgotten', creation, { why });
+    this.#unindex(creation);
+    this.#reveal(creation);
+    creation.markGone();
+  }
+
+  /** Takes it out of every request's reach and removes it as soon as it has ended and nobody claims it. */
+  #doom(creation: Creation<Origin, Answer>, why: string): void {
+    if (creation.doomed) return;
+    creation.doomed = true;
+    creation.cancelHoldTimer();
+    this.#unindex(creation);
+    this.#joinFamily(creation);
+    if (creation.made !== undefined) this.#byId.set(creation.made.id, creation);
+    if (why === 'superseded') this.#observer.step('superseded', creation);
+    void this.#removeWhenQuiet(creation, why);
+  }
+
+  async #removeWhenQuiet(creation: Creation<Origin, Answer>, why: string): Promise<void> {
+    await creation.call.ended;
+    await creation.quiet();
+    for (let pauseMs: number = removalBackoffMs.first; !this.#closed; ) {
+      if (creation.made === undefined || creation.delivered || creation.forgotten) break;
+      try {
+        await this.#runtime.remove(creation);
+        this.#observer.step('reaped', creation, { why, heldMs: this.#clock.now() - creation.call.lastAskedMs });
+        break;
+      } catch (error) {
+        this.#observer.step('removal failed', creation, { error, nextTryMs: pauseMs });
+      }
+      await this.#pause(pauseMs);
+      pauseMs = Math.min(2 * pauseMs, removalBackoffMs.longest);
+    }
+    this.#unindex(creation);
+    this.#vanish(creation);
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.#closed) {
+        resolve();
+        return;
+      }
+      const end = () => {
+        this.#backoffs.delete(stop);
+        resolve();
+      };
+      const cancel = this.#clock.after(ms, end);
+      const stop = () => {
+        cancel();
+        end();
+      };
+      this.#backoffs.add(stop);
+    });
+  }
+
+  #mayUse(creation: Creation<Origin, Answer>, asked: Fingerprint): boolean {
+    const { fingerprint } = creation;
+    const drifted = this.#noteDrift(creation, asked);
+    if (drifted && this.#options.onDrift === 'recreate') return false;
+    const bumped = fingerprint.identity.attempt !== asked.identity.attempt;
+    if (bumped && this.#options.onAttemptBump === 'recreate') return false;
+    if (fingerprint.kind !== 'container' || asked.kind !== 'container') return true;
+    return fingerprint.podSandboxId === asked.podSandboxId && fingerprint.specHash === asked.specHash;
+  }
+
+  #noteDrift(creation: Creation<Origin, Answer>, asked: Fingerprint): boolean {
+    if (creation.fingerprint.digest === asked.digest) return false;
+    const differs = driftOf(creation.fingerprint.parts, asked.parts);
+    this.#observer.step('drift', creation, { differs, askedAttempt: asked.identity.attempt });
+    return true;
+  }
+
+  /** A queued creation is sent as it was last asked for. */
+  #replaceQueued(creation: Creation<Origin, Answer>, request: CreationRequest<Origin>): void {
+    this.#unindex(creation);
+    creation.fingerprint = request.fingerprint;
+    creation.bytes = request.bytes;
+    creation.origin = request.origin;
+    this.#index(creation, request.fingerprint.key);
+    this.#joinFamily(creation);
+  }
+
+  #hide(creation: Creation<Origin, Answer>): void {
+    if (creation.kind !== 'container' || creation.delivered || creation.forgotten) return;
+    creation.hidden = true;
+    this.#hidden.add(creation);
+  }
+
+  #reveal(creation: Creation<Origin, Answer>): void {
+    if (!creation.hidden) return;
+    creation.hidden = false;
+    this.#hidden.delete(creation);
+    this.#observer.revealed(creation);
+  }
+
+  #vanish(creation: Creation<Origin, Answer>): void {
+    creation.markGone();
+    if (!creation.hidden) return;
+    creation.hidden = false;
+    this.#hidden.delete(creation);
+    this.#observer.vanished(creation);
+  }
+
+  /** What an id or a unique prefix of it names. */
+  named(kind: 'podSandbox' | 'container', id: string): Creation<Origin, Answer> | undefined {
+    const exact = this.#byId.get(id);
+    if (exact !== undefined || id.length >= fullIdLength) return exact?.kind === kind ? exact : undefined;
+    const matches = [...this.#byId].filter(([known, creation]) => creation.kind === kind && isNamedBy(known, id));
+    return matches.length === 1 ? matches[0]?.[1] : undefined;
+  }
+
+  /** Makes it what a request with this key finds. */
+  #index(creation: Creation<Origin, Answer>, key: string): void {
+    creation.keys.add(key);
+    if (this.#answered.peek(creation.fingerprint.key) === creation) this.#answered.set(key, creation);
+    else this.#live.set(key, creation);
+  }
+
+  #moveToAnswered(creation: Creation<Origin, Answer>): void {
+    for (const key of creation.keys) {
+      if (this.#live.get(key) !== creation) continue;
+      this.#live.delete(key);
+      this.#answered.set(key, creation);
+    }
+  }
+
+  #joinFamily(creation: Creation<Origin, Answer>): void {
+    const { family } = creation.fingerprint;
+    const members = this.#families.get(family);
+    if (members === undefined) this.#families.set(family, new Set([creation]));
+    else members.add(creation);
+  }
+
+  #leaveFamily(creation: Creation<Origin, Answer>): void {
+    const { family } = creation.fingerprint;
+    const members = this.#families.get(family);
+    if (members?.delete(creation) && members.size === 0) this.#families.delete(family);
+  }
+
+  #unindex(creation: Creation<Origin, Answer>): void {
+    for (const key of creation.keys) {
+      if (this.#live.get(key) === creation) this.#live.delete(key);
+      if (this.#answered.peek(key, { allowStale: true }) === creation) this.#answered.delete(key);
+    }
+    creation.keys.clear();
+    this.#dropIndexes(creation);
+  }
+
+  #dropIndexes(creation: Creation<Origin, Answer>): void {
+    if (creation.made !== undefined && this.#byId.get(creation.made.id) === creation) {
+      this.#byId.delete(creation.made.id);
+    }
+    this.#leaveFamily(creation);
+  }
+}
+
+/** Whether a request's id means this resource: both runtimes take unique prefixes. */
+function isNamedBy(id: string, idOrPrefix: string): boolean {
+  return idOrPrefix !== '' && (idOrPrefix.length >= fullIdLength ? id === idOrPrefix : id.startsWith(idOrPrefix));
+}
+
+/** Whether an item of a response is this creation's container: by id, or by identity while the runtime has not answered. */
+function isShownAs<Origin, Answer>(creation: Creation<Origin, Answer>, item: ContainerItem): boolean {
+  const id = creation.made?.id ?? creation.seenId;
+  if (id !== undefined) return item.id === id;
+  const { identity } = creation.fingerprint;
+  if (identity.kind !== 'container' || item.name !== identity.container || item.attempt !== identity.attempt)
+    return false;
+  const same =
+    item.podSandboxId !== ''
+      ? item.podSandboxId === creation.podSandboxId
+      : item.labels.get('io.kubernetes.pod.uid') === identity.uid &&
+        item.labels.get('io.kubernetes.pod.name') === identity.name &&
+        item.labels.get('io.kubernetes.pod.namespace') === identity.namespace;
+  if (same) creation.seenId = item.id;
+  return same;
+}
+
+function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const leave = () => reject(new WaiterLeftError());
+    if (signal.aborted) leave();
+    signal.addEventListener('abort', leave, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave));
+  });
+}

@@ -1,0 +1,161 @@
+/**
+ * One upstream call that outlives whoever asked for it: waiters come and go, the call is made once and finished. Knows
+ * nothing of what the call does.
+ */
+import type { Clock } from '../clock.js';
+
+/** A waiter's own signal fired first. Nothing is wrong with the call it waited for. */
+export class WaiterLeftError extends Error {
+  override readonly name = 'WaiterLeftError';
+}
+
+/** The runtime did not answer within Holdfast's own limit (`creationTimeout`). */
+export class CallTimeoutError extends Error {
+  override readonly name = 'CallTimeoutError';
+  constructor(timeoutMs: number) {
+    super(`the runtime did not answer within ${timeoutMs} ms (creation-timeout)`);
+  }
+}
+
+/** Nobody asked for the call while it was queued, so it was dropped before it began. */
+export class DroppedError extends Error {
+  override readonly name = 'DroppedError';
+}
+
+/** The step a failure is logged and counted as. */
+export function failureStep(error: unknown): 'dropped' | 'timed out' | 'failed' {
+  if (error instanceof DroppedError) return 'dropped';
+  return error instanceof CallTimeoutError ? 'timed out' : 'failed';
+}
+
+interface Waiter<Result> {
+  resolve(result: Result): void;
+  reject(error: unknown): void;
+}
+
+export interface DetachedCallEvents<Result> {
+  /** Before any waiter hears of it. */
+  succeeded?(result: Result, waiters: number): void;
+  failed?(error: unknown, waiters: number): void;
+  waiterLeft?(waitersLeft: number): void;
+}
+
+export class DetachedCall<Result> {
+  phase: 'queued' | 'running' | 'succeeded' | 'failed' = 'queued';
+  /** What the call was answered with, once `phase` is 'succeeded'. */
+  result: Result | undefined;
+  /** When somebody last asked for it or stopped waiting for it, in ms of the clock. */
+  lastAskedMs: number;
+  readonly begunMs: number;
+  /** Settles, without a value and never with an error, when the call has ended either way. */
+  readonly ended: Promise<void>;
+  readonly #clock: Clock;
+  readonly #events: DetachedCallEvents<Result>;
+  readonly #waiters = new Set<Waiter<Result>>();
+  #markEnded: () => void = () => {};
+
+  constructor(clock: Clock, events: DetachedCallEvents<Result>) {
+    this.#clock = clock;
+    this.#events = events;
+    this.begunMs = clock.now();
+    this.lastAskedMs = this.begunMs;
+    this.ended = new Promise((resolve) => {
+      this.#markEnded = resolve;
+    });
+  }
+
+  get waiters(): number {
+    return this.#waiters.size;
+  }
+
+  /** Whether nobody has waited for it for longer than `ms`. */
+  unaskedFor(ms: number): boolean {
+    return this.waiters === 0 && this.#clock.now() - this.lastAskedMs > ms;
+  }
+
+  get inFlight(): boolean {
+    return this.phase === 'queued' || this.phase === 'running';
+  }
+
+  /**
+   * Waits for the call's end.
+   *
+   * @param signal The waiter's own deadline or cancel. Firing ends the wait, not the call.
+   * @throws {WaiterLeftError} `signal` fired first.
+   * @throws What the call failed with, the same for every waiter.
+   */
+  join(signal: AbortSignal): Promise<Result> {
+    this.lastAskedMs = this.#clock.now();
+    return new Promise<Result>((resolve, reject) => {
+      if (signal.aborted) {
+        reject(new WaiterLeftError());
+        return;
+      }
+      const leave = () => {
+        this.#waiters.delete(waiter);
+        this.lastAskedMs = this.#clock.now();
+        reject(new WaiterLeftError());
+        this.#events.waiterLeft?.(this.#waiters.size);
+      };
+      const waiter: Waiter<Result> = {
+        resolve(result) {
+          signal.removeEventListener('abort', leave);
+          resolve(result);
+        },
+        reject(error) {
+          signal.removeEventListener('abort', leave);
+          reject(error);
+        },
+      };
+      this.#waiters.add(waiter);
+      signal.addEventListener('abort', leave, { once: true });
+    });
+  }
+
+  /**
+   * Makes the call. Never rejects: its end is told to the waiters.
+   *
+   * @param work Gets a signal that fires at `timeoutMs`, never because a waiter left.
+   */
+  async run(timeoutMs: number, work: (signal: AbortSignal) => Promise<Result>): Promise<void> {
+    this.phase = 'running';
+    const abort = new AbortController();
+    const timedOut = new Promise<never>((_, reject) => {
+      abort.signal.addEventListener('abort', () => reject(abort.signal.reason), { once: true });
+    });
+    const cancelTimer = this.#clock.after(timeoutMs, () => abort.abort(new CallTimeoutError(timeoutMs)));
+    try {
+      this.#succeed(await Promise.race([work(abort.signal), timedOut]));
+    } catch (error) {
+      this.fail(error);
+    } finally {
+      cancelTimer();
+    }
+  }
+
+  /** Ends the call with an error; also the way to end one that has not begun. */
+  fail(error: unknown): void {
+    if (!this.inFlight) return;
+    this.phase = 'failed';
+    const waiters = this.#takeWaiters();
+    this.#events.failed?.(error, waiters.length);
+    for (const waiter of waiters) waiter.reject(error);
+    this.#markEnded();
+  }
+
+  #succeed(result: Result): void {
+    if (!this.inFlight) return;
+    this.phase = 'succeeded';
+    this.result = result;
+    const waiters = this.#takeWaiters();
+    this.#events.succeeded?.(result, waiters.length);
+    for (const waiter of waiters) waiter.resolve(result);
+    this.#markEnded();
+  }
+
+  #takeWaiters(): Waiter<Result>[] {
+    const waiters = [...this.#waiters];
+    this.#waiters.clear();
+    return waiters;
+  }
+}

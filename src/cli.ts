@@ -1,0 +1,66 @@
+/** The command line: which command is meant, what goes wrong as one line on stderr, and the exit code. */
+import createYargs from 'yargs';
+import { demoCommand } from './commands/demo.js';
+import { type Environment, serveCommand } from './commands/serve.js';
+import { ConfigError } from './config/config-error.js';
+import { version } from './config/version.js';
+
+/** What the command line needs of the process it runs in. */
+export interface Io {
+  readonly env: Environment;
+  readonly stdout: { write(text: string): unknown };
+  readonly stderr: { write(text: string): unknown };
+}
+
+/** Options or arguments that yargs does not understand. */
+class UsageError extends Error {
+  override readonly name = 'UsageError';
+}
+
+/**
+ * Runs one command to its end.
+ *
+ * Without a command it shows its help and fails with 2: a unit file that lost its `serve` must not look as if it had worked.
+ *
+ * @param args What comes after the program's name.
+ * @returns The exit code: 0 done, 1 failed, 2 not understood (to be tried again only once somebody has changed something).
+ */
+export async function main(args: readonly string[], io: Io = process): Promise<number> {
+  let output = '';
+  const yargs = createYargs()
+    .scriptName('holdfast')
+    .usage('$0 <command> [options]')
+    .command(serveCommand(io.env))
+    .command(demoCommand)
+    .version(version)
+    .help()
+    .strict()
+    .demandCommand(1, 'a command is missing: serve or demo')
+    .wrap(100)
+    // Other languages would translate half of the messages.
+    .detectLocale(false)
+    .updateStrings({
+      'Not enough arguments following: %s': '--%s: a value is missing',
+      'Unknown argument: %s': { one: 'unknown option or argument: %s', other: 'unknown options or arguments: %s' },
+    } as unknown as Record<string, string>)
+    .parserConfiguration({ 'camel-case-expansion': false, 'dot-notation': false, 'short-option-groups': false })
+    .exitProcess(false)
+    .fail((said: string | null, error: unknown) => {
+      throw said === null ? error : new UsageError(said);
+    });
+  try {
+    if (args.length === 0) {
+      io.stderr.write(`${await yargs.getHelp()}\n`);
+      return 2;
+    }
+    await yargs.parseAsync([...args], {}, (_error, _argv, text) => {
+      output = text;
+    });
+    if (output !== '') io.stdout.write(`${output}\n`);
+    return Number(process.exitCode ?? 0);
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    io.stderr.write(`holdfast: ${message.replace(/\s*\n\s*/g, ' ')}\n`);
+    return error instanceof ConfigError || error instanceof UsageError ? 2 : 1;
+  }
+}

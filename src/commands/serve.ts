@@ -1,0 +1,113 @@
+/** `holdfast serve`: from options to a running proxy and, on a signal, to its orderly end. */
+import { type DestinationStream, destination, type Logger, pino, stdTimeFunctions } from 'pino';
+import type { Registry } from 'prom-client';
+import type { CommandModule } from 'yargs';
+import { type Admin, serveAdmin } from '../admin/http.js';
+import type { HoldfastConfig } from '../config/config.js';
+import { configOption, type Option, options } from '../config/options.js';
+import { resolveConfig } from '../config/resolve.js';
+import { version } from '../config/version.js';
+
+/** Environment variables by name. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+export function serveCommand(env: Environment): CommandModule {
+  return {
+    command: 'serve',
+    describe: 'Stand between the kubelet and its container runtime',
+    builder(yargs) {
+      for (const option of [...Object.values<Option<unknown>>(options), configOption]) {
+        const shown = 'kind' in option ? (option.defaultText ?? option.default) : undefined;
+        yargs.option(option.name, {
+          type: 'string',
+          requiresArg: true,
+          group: `${option.group}:`,
+          describe: option.description,
+          ...(shown === undefined ? {} : { defaultDescription: shown }),
+        });
+      }
+      return yargs.epilogue(
+        'Durations are written 250ms, 90s, 5m, 1h30m; sockets unix:///p, unix:p or /p. An option given here wins over ' +
+          'its environment variable (--hold-ttl is HOLDFAST_HOLD_TTL, empty counts as not set), that over the config ' +
+          'file, that over the default. Exit codes: 0 after an orderly end, 1 if Holdfast could not start or failed, 2 ' +
+          'if it was told something it does not understand.',
+      );
+    },
+    async handler(argv) {
+      const config = resolveConfig({ argv, env });
+      const log = createLog(config.logLevel, destination({ fd: 1, sync: true }));
+      const [{ startHoldfast }, { Metrics }] = await Promise.all([
+        import('../proxy/holdfast.js'),
+        import('../admin/metrics.js'),
+      ]);
+      const metrics = new Metrics();
+      const start = () => startHoldfast(config, { log, metrics });
+      await serve(config, { log, registry: metrics.registry, start, host: process });
+    },
+  };
+}
+
+/** JSON lines with the level in words and the time in ISO 8601. */
+export function createLog(level: HoldfastConfig['logLevel'], stream: DestinationStream): Logger {
+  const formatters = { level: (label: string) => ({ level: label }) };
+  return pino({ level, timestamp: stdTimeFunctions.isoTime, formatters }, stream);
+}
+
+/** What `serve` needs of the process it runs in. */
+interface Host {
+  on(event: string, listener: (value: unknown) => void): unknown;
+  off(event: string, listener: (value: unknown) => void): unknown;
+  exit(code: number): void;
+}
+
+export interface ServeDependencies {
+  readonly log: Logger;
+  readonly registry: Registry;
+  /** Starts the proxy; `close` drains it within `drainTimeoutMs`. */
+  start(): Promise<{ close(): Promise<void> }>;
+  readonly host: Host;
+}
+
+/**
+ * Serves until SIGTERM or SIGINT, then drains; metrics are served to the end. A second signal exits at once with code 1, and
+ * so does anything thrown that nobody caught.
+ *
+ * @throws What kept the proxy or the admin endpoint from starting.
+ */
+export async function serve(config: HoldfastConfig, { log, registry, start, host }: ServeDependencies): Promise<void> {
+  const die = (error: unknown) => {
+    log.fatal({ err: error }, 'uncaught error');
+    host.exit(1);
+  };
+  let stop: (signal: unknown) => void = () => {};
+  const stopped = new Promise<unknown>((resolve) => {
+    stop = resolve;
+  });
+  let signals = 0;
+  const onSignal = (signal: unknown) => {
+    signals += 1;
+    if (signals > 1) host.exit(1);
+    stop(signal);
+  };
+  const listeners = [
+    ['SIGTERM', onSignal],
+    ['SIGINT', onSignal],
+    ['uncaughtException', die],
+    ['unhandledRejection', die],
+  ] as const;
+  for (const [event, listener] of listeners) host.on(event, listener);
+
+  let admin: Admin | undefined;
+  try {
+    if (config.metrics !== undefined) admin = await serveAdmin(config.metrics, registry);
+    const holdfast = await start();
+    log.info({ version, config }, 'serving');
+    const signal = await stopped;
+    log.info({ signal, drainTimeoutMs: config.drainTimeoutMs }, 'draining');
+    await holdfast.close();
+    log.info('stopped');
+  } finally {
+    await admin?.close();
+    for (const [event, listener] of listeners) host.off(event, listener);
+  }
+}

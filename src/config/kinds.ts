@@ -1,0 +1,117 @@
+/**
+ * How a setting is written: one kind for each sort of value, turning text into the value. Knows no option by name and not
+ * where the text came from, so command line, environment and file all read alike.
+ */
+import { isIPv4, isIPv6 } from 'node:net';
+import { resolve } from 'node:path';
+
+export interface Kind<T> {
+  /** What may be given, to be read after "give". */
+  readonly allowed: string;
+  /** @returns undefined where the text is refused. */
+  parse(text: string): T | undefined;
+}
+
+const msPerUnit = { h: 3_600_000, m: 60_000, s: 1000, ms: 1 };
+
+/** @returns ms; undefined unless `text` is whole numbers with units, largest first: `1h30m`, `90s`, `250ms`. */
+export function parseDuration(text: string): number | undefined {
+  const parts = /^(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?(?:(\d+)ms)?$/.exec(text);
+  if (parts === null || text === '') return undefined;
+  const [, h, m, s, ms] = parts.map((part) => Number(part ?? 0));
+  return (h ?? 0) * msPerUnit.h + (m ?? 0) * msPerUnit.m + (s ?? 0) * msPerUnit.s + (ms ?? 0) * msPerUnit.ms;
+}
+
+/** Milliseconds, from `least` to `most`, both written as durations. */
+export function duration(least: string, most: string): Kind<number> {
+  const leastMs = parseDuration(least) ?? 0;
+  const mostMs = parseDuration(most) ?? 0;
+  return {
+    allowed: `a duration from ${least} to ${most}, like 250ms, 90s, 5m or 1h30m`,
+    parse(text) {
+      const ms = parseDuration(text);
+      return ms !== undefined && ms >= leastMs && ms <= mostMs ? ms : undefined;
+    },
+  };
+}
+
+export function count(least: number, most: number): Kind<number> {
+  return {
+    allowed: `a whole number from ${least} to ${most}`,
+    parse(text) {
+      const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+      return value >= least && value <= most ? value : undefined;
+    },
+  };
+}
+
+export function choice<const T extends string>(...values: readonly T[]): Kind<T> {
+  return {
+    allowed: `one of ${values.join(', ')}`,
+    parse: (text) => values.find((value) => value === text),
+  };
+}
+
+export const flag: Kind<boolean> = {
+  allowed: 'true or false',
+  parse: (text) => (text === 'true' ? true : text === 'false' ? false : undefined),
+};
+
+/** `sun_path` holds 108 bytes, the last of them a NUL. Source: unix(7). */
+export const maxSocketPathBytes = 107;
+
+/**
+ * An absolute path, out of the notations the kubelet, crictl and gRPC use for a unix socket. Source: gRPC naming
+ * (doc/naming.md), where `unix:` takes any path and `unix://` only an absolute one.
+ */
+export const endpoint: Kind<string> = {
+  allowed: `a unix socket of at most ${maxSocketPathBytes} bytes, as unix:///run/x.sock, unix:x.sock or /run/x.sock`,
+  parse(text) {
+    const scheme = /^[A-Za-z][A-Za-z0-9+.-]*:/.exec(text)?.[0] ?? '';
+    const rest = text.slice(scheme.length);
+    if (scheme !== '' && scheme !== 'unix:') return undefined;
+    if (rest === '' || rest.includes('\0')) return undefined;
+    if (scheme !== '' && rest.startsWith('//') && !rest.startsWith('///')) return undefined;
+    const path = resolve(rest);
+    return Buffer.byteLength(path) <= maxSocketPathBytes ? path : undefined;
+  },
+};
+
+/**
+ * Permission bits. The leading 0 is asked for because without it a number out of a JSON file (decimal 432 is octal 0660)
+ * would pass for another mode.
+ */
+export const fileMode: Kind<number> = {
+  allowed: 'octal permission bits with a leading 0, like 0660',
+  parse: (text) => (/^0[0-7]{3}$/.test(text) ? Number.parseInt(text, 8) : undefined),
+};
+
+/** Where a TCP server listens; an empty `host` is every address of the machine. */
+export const address: Kind<{ readonly host: string; readonly port: number }> = {
+  allowed: 'ADDR:PORT, like 127.0.0.1:9090, [::1]:9090, or :9090 for every address',
+  parse(text) {
+    const [, bracketed, plain = '', digits] = /^(?:\[([^\]]*)\]|([^:[\]]*)):(\d{1,5})$/.exec(text) ?? [];
+    const port = Number(digits);
+    if (!(port >= 1 && port <= 65_535)) return undefined;
+    if (bracketed !== undefined) return isIPv6(bracketed) ? Object.freeze({ host: bracketed, port }) : undefined;
+    const isName = /^(?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]*[A-Za-z_-][A-Za-z0-9_-]*$/.test(plain);
+    return plain === '' || isIPv4(plain) || isName ? Object.freeze({ host: plain, port }) : undefined;
+  },
+};
+
+/** The name of an annotation. Source: Kubernetes, "Labels and Selectors", qualified names. */
+export const annotationName: Kind<string> = {
+  allowed: 'annotation names',
+  parse: (text) => (/^(?:[a-z0-9.-]{1,253}\/)?[A-Za-z0-9](?:[\w.-]{0,61}[A-Za-z0-9])?$/.test(text) ? text : undefined),
+};
+
+/** Values with commas between them; the empty text is the empty list. */
+export function listOf<T>(kind: Kind<T>): Kind<readonly T[]> {
+  return {
+    allowed: `${kind.allowed}, with commas between them`,
+    parse(text) {
+      const values = text === '' ? [] : text.split(',').map((part) => kind.parse(part.trim()));
+      return values.every((value) => value !== undefined) ? Object.freeze(values) : undefined;
+    },
+  };
+}

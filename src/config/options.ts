@@ -1,0 +1,169 @@
+/**
+ * The one table of everything `holdfast serve` can be told. Command line, --help, config file, environment and defaults are
+ * all read off it; how values are looked up and combined is resolve.ts.
+ */
+import { availableParallelism } from 'node:os';
+import type { HoldfastConfig } from './config.js';
+import {
+  address,
+  annotationName,
+  choice,
+  count,
+  duration,
+  endpoint,
+  fileMode,
+  flag,
+  type Kind,
+  listOf,
+} from './kinds.js';
+
+export interface Option<T> {
+  /** As on the command line without the dashes; also the key in the config file. */
+  readonly name: string;
+  /** Heading in --help. */
+  readonly group: 'Sockets' | 'Creations' | 'Memory' | 'Shutdown' | 'Logs and metrics';
+  readonly kind: Kind<Exclude<T, undefined>>;
+  /** As it would be given. Without one the value is undefined unless given, and if `required` an error. */
+  readonly default?: string;
+  /** What --help shows as the default, if not `default` itself. */
+  readonly defaultText?: string;
+  readonly required?: true;
+  /** May be given more than once on the command line. */
+  readonly repeatable?: true;
+  readonly description: string;
+}
+
+export type OptionTable = { readonly [K in keyof HoldfastConfig]: Option<HoldfastConfig[K]> };
+
+const maxCreations = String(Math.max(16, 4 * availableParallelism()));
+
+export const options: OptionTable = {
+  listen: {
+    name: 'listen',
+    group: 'Sockets',
+    kind: endpoint,
+    required: true,
+    description: 'Unix socket for the kubelet to connect to: unix:///run/holdfast/holdfast.sock',
+  },
+  runtime: {
+    name: 'runtime',
+    group: 'Sockets',
+    kind: endpoint,
+    required: true,
+    description: 'Unix socket of the container runtime: unix:///run/containerd/containerd.sock',
+  },
+  socketMode: {
+    name: 'socket-mode',
+    group: 'Sockets',
+    kind: fileMode,
+    defaultText: "the mode of the runtime's socket, 0660 while it is unknown",
+    description: "Permission bits of the listening socket, in octal. Its owner is that of the runtime's socket",
+  },
+  creationTimeoutMs: {
+    name: 'creation-timeout',
+    group: 'Creations',
+    kind: duration('100ms', '24h'),
+    default: '15m',
+    description:
+      'How long the runtime may take over one pod sandbox, container or start, whoever stopped waiting for it',
+  },
+  maxCreations: {
+    name: 'max-creations',
+    group: 'Creations',
+    kind: count(1, 10_000),
+    default: maxCreations,
+    defaultText: `the larger of 16 and 4 per core, here ${maxCreations}`,
+    description:
+      'Creations and starts carried out at once; the others wait for their turn. More than there are cores, since they ' +
+      'wait on network and disk more than on a CPU',
+  },
+  onDrift: {
+    name: 'on-drift',
+    group: 'Creations',
+    kind: choice('keep', 'recreate'),
+    default: 'keep',
+    description:
+      'What to do if a retry differs in more than what never matters: keep what is being or has been made, or remove it ' +
+      'and make it anew',
+  },
+  onAttemptBump: {
+    name: 'on-attempt-bump',
+    group: 'Creations',
+    kind: choice('join', 'recreate'),
+    default: 'join',
+    description:
+      'What to do if the next attempt of a container is asked for before the last one was delivered: join gives it that ' +
+      'one, recreate removes that one first',
+  },
+  volatileAnnotations: {
+    name: 'volatile-annotation',
+    group: 'Creations',
+    kind: listOf(annotationName),
+    default: 'kubernetes.io/config.seen',
+    repeatable: true,
+    description: 'Annotation that may differ between two tries of one creation. May be repeated; replaces the default',
+  },
+  linkLogs: {
+    name: 'link-logs',
+    group: 'Creations',
+    kind: flag,
+    default: 'true',
+    description:
+      "Where a container answers for its next attempt, link that attempt's log file to the real one, so that log " +
+      'collectors find it',
+  },
+  holdTtlMs: {
+    name: 'hold-ttl',
+    group: 'Memory',
+    kind: duration('100ms', '24h'),
+    default: '15m',
+    description: 'How long a finished container nobody asked for again is held before it is removed',
+  },
+  replayTtlMs: {
+    name: 'replay-ttl',
+    group: 'Memory',
+    kind: duration('100ms', '24h'),
+    default: '15m',
+    description: 'How long an answer can be given again, until the id in it is first used',
+  },
+  maxEntries: {
+    name: 'max-entries',
+    group: 'Memory',
+    kind: count(1, 1_000_000),
+    default: '10000',
+    description: 'Creations remembered at most, the least recently used forgotten first',
+  },
+  drainTimeoutMs: {
+    name: 'drain-timeout',
+    group: 'Shutdown',
+    kind: duration('0s', '1h'),
+    default: '20s',
+    description: 'How long calls in flight may take to end after SIGTERM or SIGINT; a second signal ends it at once',
+  },
+  logLevel: {
+    name: 'log-level',
+    group: 'Logs and metrics',
+    kind: choice('fatal', 'error', 'warn', 'info', 'debug', 'trace'),
+    default: 'info',
+    description: 'Least severe level to log: fatal, error, warn, info, debug or trace. Logs are JSON lines on stdout',
+  },
+  metrics: {
+    name: 'metrics',
+    group: 'Logs and metrics',
+    kind: address,
+    defaultText: 'off',
+    description: 'ADDR:PORT to serve Prometheus metrics on, at /metrics: 127.0.0.1:9090, [::1]:9090 or :9090',
+  },
+};
+
+/** Names the config file; no setting of Holdfast itself, so not to be given in that file. */
+export const configOption = {
+  name: 'config',
+  group: 'Sockets',
+  description: 'YAML or JSON file with any of these options, named as here without the dashes',
+} as const;
+
+/** @returns The environment variable of an option: `creation-timeout` is HOLDFAST_CREATION_TIMEOUT. */
+export function environmentName(optionName: string): string {
+  return `HOLDFAST_${optionName.toUpperCase().replaceAll('-', '_')}`;
+}

@@ -1,0 +1,99 @@
+/** Combines command line, environment, config file and defaults, in this order, into one checked configuration. */
+import type { HoldfastConfig } from './config.js';
+import { ConfigError } from './config-error.js';
+import { readConfigFile } from './file.js';
+import { flag } from './kinds.js';
+import { configOption, environmentName, type Option, options } from './options.js';
+import { isSameSocket } from './same-socket.js';
+
+export interface Sources {
+  /** As yargs parsed it: option names to texts, an array where one was repeated, false for `--no-` before a name. */
+  readonly argv: Readonly<Record<string, unknown>>;
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+interface Given {
+  /** Where it stands, as the one who wrote it would say: `--hold-ttl`, HOLDFAST_HOLD_TTL, `hold-ttl in FILE`. */
+  readonly source: string;
+  readonly value: unknown;
+}
+
+/**
+ * @returns Frozen and complete. Relative socket paths are resolved against the working directory.
+ * @throws {ConfigError} A value is refused or missing, a key of the file is unknown, or both sockets are the same one.
+ */
+export function resolveConfig(sources: Sources): HoldfastConfig {
+  const file = fileOf(sources);
+  const config = Object.fromEntries(
+    Object.entries(options).map(([key, option]: [string, Option<unknown>]) => {
+      const given = fromCommandLine(sources, option.name) ?? fromEnvironment(sources, option.name) ?? file(option.name);
+      return [key, settingOf(option, given)];
+    }),
+  ) as unknown as HoldfastConfig;
+  if (isSameSocket(config.listen, config.runtime)) {
+    throw new ConfigError(
+      `--listen ${config.listen} and --runtime ${config.runtime} are the same socket: Holdfast would be its own runtime`,
+    );
+  }
+  return Object.freeze(config);
+}
+
+function fromCommandLine({ argv }: Sources, name: string): Given | undefined {
+  const value = argv[name];
+  if (value === undefined) return undefined;
+  if (value !== false) return { source: `--${name}`, value };
+  if (!Object.values<Option<unknown>>(options).some((option) => option.name === name && option.kind === flag))
+    throw new ConfigError(`unknown option --no-${name}`);
+  return { source: `--no-${name}`, value: 'false' };
+}
+
+/** An empty variable counts as not set, as it does for whoever writes `HOLDFAST_METRICS=` into an environment file. */
+function fromEnvironment({ env }: Sources, name: string): Given | undefined {
+  const source = environmentName(name);
+  const value = env[source];
+  return value === undefined || value === '' ? undefined : { source, value };
+}
+
+function fileOf(sources: Sources): (name: string) => Given | undefined {
+  const given = fromCommandLine(sources, configOption.name) ?? fromEnvironment(sources, configOption.name);
+  if (given === undefined) return () => undefined;
+  const path = textOf(given, false);
+  if (path === undefined || path === '') throw refused(given, 'the path of a YAML or JSON file');
+  const known = Object.values(options).map((option) => option.name);
+  const content = readConfigFile(path, given.source, known);
+  return (name) => (content.has(name) ? { source: `${name} in ${path}`, value: content.get(name) } : undefined);
+}
+
+function settingOf(option: Option<unknown>, given: Given | undefined): unknown {
+  if (given === undefined) {
+    if (option.default !== undefined) return option.kind.parse(option.default);
+    if (option.required !== true) return undefined;
+    throw new ConfigError(
+      `--${option.name} is missing: give ${option.kind.allowed} ` +
+        `(or set ${environmentName(option.name)}, or ${option.name} in the --config file)`,
+    );
+  }
+  const text = textOf(given, option.repeatable === true);
+  const value = text === undefined ? undefined : option.kind.parse(text);
+  if (value === undefined) throw refused(given, option.kind.allowed);
+  return value;
+}
+
+/** @returns undefined where the file has a mapping or a list in place of a text. */
+function textOf(given: Given, repeatable: boolean): string | undefined {
+  if (typeof given.value === 'string') return given.value;
+  if (!Array.isArray(given.value) || !given.value.every((item) => typeof item === 'string')) return undefined;
+  if (repeatable) return given.value.join(',');
+  if (!given.source.startsWith('-')) return undefined;
+  throw new ConfigError(`${given.source}: ${shown(given.value)} are ${given.value.length} values; give it once`);
+}
+
+function refused({ source, value }: Given, allowed: string): ConfigError {
+  return new ConfigError(`${source}: ${shown(value)} is not allowed; give ${allowed}`);
+}
+
+/** One line, whatever the value is. */
+function shown(value: unknown): string {
+  const text = JSON.stringify(value instanceof Map ? Object.fromEntries(value) : value);
+  return text.length > 200 ? `${text.slice(0, 200)}…` : text;
+}

@@ -1,0 +1,227 @@
+/**
+ * Every CRI method of the simulated runtime that makes nothing. Knows no transport.
+ *
+ * Source of what Stop and Remove answer: containerd 1.6 pkg/cri/server/{sandbox,container}_{stop,remove}.go; CRI-O
+ * server/sandbox_stop.go, which lets StopPodSandbox of an unknown sandbox succeed.
+ */
+import { status } from '@grpc/grpc-js';
+import { type Creations, findOr } from './creations.js';
+import { decode, encode } from './messages.js';
+import {
+  type Container,
+  containerStats,
+  containerStatus,
+  listedContainer,
+  type NodeState,
+  podSandbox,
+  podSandboxMetrics,
+  podSandboxStats,
+  podSandboxStatus,
+  type Sandbox,
+  timestamp,
+  UnknownIdError,
+} from './node-state.js';
+import type { RawCall } from './raw-grpc-server.js';
+import { aborted, StatusError } from './work.js';
+
+export interface Runtime {
+  readonly node: NodeState;
+  readonly creations: Creations;
+  readonly profile: 'containerd' | 'crio';
+  readonly runtimeName: string;
+}
+
+/** Answers one method from the decoded request: with the message, or with the messages of a stream. */
+type Method = (runtime: Runtime, request: Request) => object | readonly object[];
+
+/** The fields of all requests answered here. */
+interface Request {
+  readonly container_id: string;
+  readonly pod_sandbox_id: string;
+  readonly cmd: readonly string[];
+  readonly verbose: boolean;
+  readonly filter: Parameters<NodeState['listContainers']>[0];
+  readonly image: { readonly image: string } | null;
+}
+
+/** Items of one message of a streamed list. */
+const chunkSize = 2;
+
+function chunks(field: string, items: readonly object[]): object[] {
+  const messages: object[] = [];
+  for (let start = 0; start < items.length; start += chunkSize) {
+    messages.push({ [field]: items.slice(start, start + chunkSize) });
+  }
+  return messages;
+}
+
+function sandboxOf({ node }: Runtime, id: string): Sandbox {
+  return findOr(status.NOT_FOUND, 'an error occurred when try to find sandbox', () => node.sandbox(id));
+}
+
+function containerOf({ node }: Runtime, id: string): Container {
+  return findOr(status.NOT_FOUND, `an error occurred when try to find container "${id}"`, () => node.container(id));
+}
+
+/** @returns Nothing where nothing has this id or prefix. */
+function ifKnown<T>(find: () => T): T | undefined {
+  try {
+    return find();
+  } catch (error) {
+    if (error instanceof UnknownIdError && error.found === 0) return undefined;
+    throw error;
+  }
+}
+
+function stopPodSandbox(runtime: Runtime, id: string): void {
+  const { node, profile } = runtime;
+  const sandbox = profile === 'crio' ? ifKnown(() => node.sandbox(id)) : sandboxOf(runtime, id);
+  if (sandbox !== undefined) node.stopSandbox(sandbox);
+}
+
+function removeContainer({ node, creations }: Runtime, container: Container): void {
+  if (container.starting) {
+    throw new StatusError(
+      status.UNKNOWN,
+      `failed to set removing state for container "${container.id}": container is in starting state, can't be removed`,
+    );
+  }
+  if (container.state === 'CONTAINER_RUNNING') node.exit(container, 137, 'Error');
+  node.containers.delete(container.id);
+  creations.releaseName(container);
+  node.emit(container.id, 'CONTAINER_DELETED_EVENT', node.sandboxes.get(container.sandboxId));
+}
+
+function removePodSandbox(runtime: Runtime, id: string): void {
+  const { node, creations } = runtime;
+  const sandbox = ifKnown(() => node.sandbox(id));
+  if (sandbox === undefined) return;
+  node.stopSandbox(sandbox);
+  for (const container of [...node.containers.values()]) {
+    if (container.sandboxId === sandbox.id) removeContainer(runtime, container);
+  }
+  node.sandboxes.delete(sandbox.id);
+  creations.releaseName(sandbox);
+  node.emit(sandbox.id, 'CONTAINER_DELETED_EVENT', sandbox);
+}
+
+const image = { id: 'sha256:0', repo_tags: ['simulated/image:1'], size: 4096 };
+
+const fsUsage = (): object => ({
+  timestamp: timestamp(),
+  fs_id: { mountpoint: '/var/lib/simulated' },
+  used_bytes: { value: 4096 },
+  inodes_used: { value: 1 },
+});
+
+const condition = (type: string): object => ({ type, status: true });
+
+const stats = ({ node }: Runtime, { filter }: Request): object[] => node.listContainers(filter).map(containerStats);
+const podStats = ({ node }: Runtime, { filter }: Request): object[] =>
+  node.listSandboxes(filter).map((sandbox) => podSandboxStats(sandbox, node.containersOf(sandbox.id)));
+const podMetrics = ({ node }: Runtime): object[] =>
+  node.listSandboxes(null).map((sandbox) => podSandboxMetrics(sandbox, node.containersOf(sandbox.id)));
+const knownContainer: Method = (runtime, { container_id: id }) => {
+  containerOf(runtime, id);
+  return {};
+};
+const streamingUrl = (): object => ({ url: 'http://127.0.0.1:0/simulated' });
+
+const methods: Readonly<Record<string, Method>> = {
+  Version: ({ runtimeName }) => ({
+    version: '0.1.0',
+    runtime_name: runtimeName,
+    runtime_version: '1.6.20',
+    runtime_api_version: 'v1',
+  }),
+  Status: (_runtime, { verbose }) => ({
+    status: { conditions: [condition('RuntimeReady'), condition('NetworkReady')] },
+    info: verbose ? { config: '{}' } : {},
+  }),
+  StopPodSandbox: (runtime, { pod_sandbox_id: id }) => {
+    stopPodSandbox(runtime, id);
+    return {};
+  },
+  RemovePodSandbox: (runtime, { pod_sandbox_id: id }) => {
+    removePodSandbox(runtime, id);
+    return {};
+  },
+  PodSandboxStatus: (runtime, { pod_sandbox_id: id, verbose }) => {
+    const sandbox = sandboxOf(runtime, id);
+    return {
+      status: podSandboxStatus(sandbox),
+      info: verbose ? { info: '{}' } : {},
+      containers_statuses: runtime.node.containersOf(sandbox.id).map(containerStatus),
+      timestamp: timestamp(),
+    };
+  },
+  ListPodSandbox: ({ node }, { filter }) => ({ items: node.listSandboxes(filter).map(podSandbox) }),
+  StreamPodSandboxes: ({ node }, { filter }) => chunks('pod_sandboxes', node.listSandboxes(filter).map(podSandbox)),
+  StopContainer: (runtime, { container_id: id }) => {
+    const container = containerOf(runtime, id);
+    if (container.state === 'CONTAINER_RUNNING') runtime.node.exit(container, 137, 'Error');
+    return {};
+  },
+  RemoveContainer: (runtime, { container_id: id }) => {
+    const container = ifKnown(() => runtime.node.container(id));
+    if (container !== undefined) removeContainer(runtime, container);
+    return {};
+  },
+  ListContainers: ({ node }, { filter }) => ({ containers: node.listContainers(filter).map(listedContainer) }),
+  StreamContainers: ({ node }, { filter }) => chunks('containers', node.listContainers(filter).map(listedContainer)),
+  ContainerStatus: (runtime, { container_id: id, verbose }) => ({
+    status: containerStatus(containerOf(runtime, id)),
+    info: verbose ? { info: '{}' } : {},
+  }),
+  UpdateContainerResources: knownContainer,
+  ReopenContainerLog: knownContainer,
+  CheckpointContainer: knownContainer,
+  ExecSync: (runtime, { container_id: id, cmd }) => {
+    containerOf(runtime, id);
+    return { stdout: Buffer.from(`${cmd.join(' ')}\n`) };
+  },
+  Exec: streamingUrl,
+  Attach: streamingUrl,
+  PortForward: streamingUrl,
+  ContainerStats: (runtime, { container_id: id }) => ({ stats: containerStats(containerOf(runtime, id)) }),
+  ListContainerStats: (runtime, request) => ({ stats: stats(runtime, request) }),
+  StreamContainerStats: (runtime, request) => chunks('container_stats', stats(runtime, request)),
+  PodSandboxStats: (runtime, { pod_sandbox_id: id }) => {
+    const sandbox = sandboxOf(runtime, id);
+    return { stats: podSandboxStats(sandbox, runtime.node.containersOf(sandbox.id)) };
+  },
+  ListPodSandboxStats: (runtime, request) => ({ stats: podStats(runtime, request) }),
+  StreamPodSandboxStats: (runtime, request) => chunks('pod_sandbox_stats', podStats(runtime, request)),
+  ListPodSandboxMetrics: (runtime) => ({ pod_metrics: podMetrics(runtime) }),
+  StreamPodSandboxMetrics: (runtime) => chunks('pod_sandbox_metrics', podMetrics(runtime)),
+  UpdatePodSandboxResources: (runtime, { pod_sandbox_id: id }) => {
+    sandboxOf(runtime, id);
+    return {};
+  },
+  ListImages: () => ({ images: [image] }),
+  ImageStatus: (_runtime, { image: spec }) => (spec?.image === image.repo_tags[0] ? { image } : {}),
+  ImageFsInfo: () => ({ image_filesystems: [fsUsage()] }),
+};
+
+/**
+ * Carries a call out.
+ *
+ * @param over Fires when the caller has left or the runtime was killed; ends GetContainerEvents, which never ends by itself.
+ * @returns Bytes of the answer; of a stream the messages are written and the answer is empty.
+ * @throws {StatusError} The call fails.
+ */
+export async function answer(runtime: Runtime, call: RawCall, over: AbortSignal): Promise<Buffer> {
+  const { name, requestType, responseType, streams } = call.method;
+  if (name === 'GetContainerEvents') {
+    const unsubscribe = runtime.node.subscribe((event) => call.write(encode(responseType, event)));
+    await aborted(over);
+    unsubscribe();
+    return Buffer.alloc(0);
+  }
+  const method = methods[name];
+  if (method === undefined) throw new StatusError(status.UNIMPLEMENTED, `unknown method ${name}`);
+  const result = method(runtime, decode<Request>(requestType, call.request));
+  if (!streams) return encode(responseType, result);
+  for (const message of result as readonly object[]) call.write(encode(responseType, message));
+  return Buffer.alloc(0);
+}

@@ -1,0 +1,339 @@
+/**
+ * The sandboxes and containers of a simulated node, and how a runtime shows them: by unique id prefix, in filtered lists, in
+ * statuses, stats and events. Knows nothing of calls, and nothing of how sandboxes and containers come to be.
+ */
+import { randomBytes } from 'node:crypto';
+import type {
+  ContainerConfig,
+  ContainerState,
+  PodSandboxConfig,
+  PodSandboxMetadata,
+  PodSandboxState,
+  StringMap,
+} from './messages.js';
+
+export interface Sandbox {
+  readonly id: string;
+  /** The name it is reserved by. */
+  readonly name: string;
+  readonly metadata: PodSandboxMetadata;
+  readonly config: PodSandboxConfig;
+  readonly runtimeHandler: string;
+  readonly createdAt: string;
+  readonly ip: string;
+  state: PodSandboxState;
+  /** In CRI-O's resource store: made, and not shown before it is asked for again. */
+  hidden: boolean;
+}
+
+export interface Container {
+  readonly id: string;
+  /** The name it is reserved by. */
+  readonly name: string;
+  readonly podUid: string;
+  readonly sandboxId: string;
+  readonly metadata: { readonly name: string; readonly attempt: number };
+  readonly config: ContainerConfig;
+  readonly logFile: string | undefined;
+  readonly createdAt: string;
+  state: ContainerState;
+  starting: boolean;
+  startedAt: string;
+  finishedAt: string;
+  exitCode: number;
+  reason: string;
+  message: string;
+  hidden: boolean;
+}
+
+export type EventType =
+  | 'CONTAINER_CREATED_EVENT'
+  | 'CONTAINER_STARTED_EVENT'
+  | 'CONTAINER_STOPPED_EVENT'
+  | 'CONTAINER_DELETED_EVENT';
+
+/** An id or prefix that stands for none (`found` 0) or for several. */
+export class UnknownIdError extends Error {
+  readonly found: number;
+  constructor(id: string, found: number) {
+    super(found === 0 ? 'not found' : `multiple IDs found with provided prefix: ${id}`);
+    this.found = found;
+  }
+}
+
+interface Filter {
+  readonly id?: string;
+  readonly state?: { readonly state: string } | null;
+  readonly pod_sandbox_id?: string;
+  readonly label_selector?: StringMap;
+}
+
+/** Nanoseconds since 1970 in decimal, as runtimes stamp. */
+export function timestamp(): string {
+  return String(BigInt(Date.now()) * 1_000_000n);
+}
+
+export function newId(): string {
+  return randomBytes(32).toString('hex');
+}
+
+export class NodeState {
+  readonly sandboxes = new Map<string, Sandbox>();
+  readonly containers = new Map<string, Container>();
+  readonly #subscribers = new Set<(event: object) => void>();
+  readonly #awaited = new Set<{ count: number; resolve: () => void }>();
+  readonly #mostCopies = new Map<string, number>();
+  #addresses = 0;
+
+  newIp(): string {
+    this.#addresses += 1;
+    return `10.88.${(this.#addresses >> 8) & 255}.${this.#addresses & 255}`;
+  }
+
+  /** @throws {UnknownIdError} Not exactly one sandbox that is shown has this id or prefix. */
+  sandbox(id: string): Sandbox {
+    return find(this.sandboxes, id);
+  }
+
+  /** @throws {UnknownIdError} Not exactly one container that is shown has this id or prefix. */
+  container(id: string): Container {
+    return find(this.containers, id);
+  }
+
+  containersOf(sandboxId: string): Container[] {
+    return [...this.containers.values()].filter((container) => container.sandboxId === sandboxId && !container.hidden);
+  }
+
+  listSandboxes(filter: Filter | null): Sandbox[] {
+    return [...this.sandboxes.values()].filter(
+      (sandbox) =>
+        !sandbox.hidden &&
+        sandbox.id.startsWith(filter?.id ?? '') &&
+        (filter?.state == null || filter.state.state === sandbox.state) &&
+        hasLabels(sandbox.config.labels, filter?.label_selector),
+    );
+  }
+
+  listContainers(filter: Filter | null): Container[] {
+    return [...this.containers.values()].filter(
+      (container) =>
+        !container.hidden &&
+        container.id.startsWith(filter?.id ?? '') &&
+        container.sandboxId.startsWith(filter?.pod_sandbox_id ?? '') &&
+        (filter?.state == null || filter.state.state === container.state) &&
+        hasLabels(container.config.labels, filter?.label_selector),
+    );
+  }
+
+  /** @returns Ends the subscription. */
+  subscribe(listener: (event: object) => void): () => void {
+    this.#subscribers.add(listener);
+    for (const awaited of this.#awaited) {
+      if (awaited.count > this.#subscribers.size) continue;
+      this.#awaited.delete(awaited);
+      awaited.resolve();
+    }
+    return () => this.#subscribers.delete(listener);
+  }
+
+  /** Resolves once there are `count` subscribers. */
+  subscribed(count: number): Promise<void> {
+    if (this.#subscribers.size >= count) return Promise.resolve();
+    return new Promise((resolve) => this.#awaited.add({ count, resolve }));
+  }
+
+  get subscribers(): number {
+    return this.#subscribers.size;
+  }
+
+  /** @param id Of a container, or of a sandbox: runtimes send both as `container_id`. */
+  emit(id: string, type: EventType, sandbox: Sandbox | undefined): void {
+    const event = {
+      container_id: id,
+      container_event_type: type,
+      created_at: timestamp(),
+      ...(sandbox === undefined
+        ? {}
+        : {
+            pod_sandbox_status: podSandboxStatus(sandbox),
+            containers_statuses: this.containersOf(sandbox.id).map(containerStatus),
+          }),
+    };
+    for (const listener of this.#subscribers) listener(event);
+  }
+
+  run(container: Container): void {
+    container.state = 'CONTAINER_RUNNING';
+    container.startedAt = timestamp();
+    const key = JSON.stringify([container.podUid, container.metadata.name]);
+    this.#mostCopies.set(
+      key,
+      Math.max(this.#mostCopies.get(key) ?? 0, this.runningCopies(container.podUid, container.metadata.name)),
+    );
+    this.emit(container.id, 'CONTAINER_STARTED_EVENT', this.sandboxes.get(container.sandboxId));
+  }
+
+  exit(container: Container, exitCode: number, reason: string): void {
+    markExited(container, exitCode, reason, '');
+    this.emit(container.id, 'CONTAINER_STOPPED_EVENT', this.sandboxes.get(container.sandboxId));
+  }
+
+  /** Ends what runs in it; a container that was never started stays CREATED (containerd 1.6, container_stop.go:stopContainer). */
+  stopSandbox(sandbox: Sandbox): void {
+    for (const container of this.containersOf(sandbox.id)) {
+      if (container.state === 'CONTAINER_RUNNING') this.exit(container, 137, 'Error');
+    }
+    if (sandbox.state === 'SANDBOX_NOTREADY') return;
+    sandbox.state = 'SANDBOX_NOTREADY';
+    this.emit(sandbox.id, 'CONTAINER_STOPPED_EVENT', sandbox);
+  }
+
+  runningCopies(podUid: string, containerName: string): number {
+    return [...this.containers.values()].filter(
+      ({ podUid: uid, metadata, state }) =>
+        uid === podUid && metadata.name === containerName && state === 'CONTAINER_RUNNING',
+    ).length;
+  }
+
+  /** Most copies of one container of one pod that ever ran at once. */
+  mostCopies(podUid: string, containerName: string): number {
+    return this.#mostCopies.get(JSON.stringify([podUid, containerName])) ?? 0;
+  }
+}
+
+/** Without an event: a start that failed has none (containerd, container_start.go:StartContainer). */
+export function markExited(container: Container, exitCode: number, reason: string, message: string): void {
+  container.state = 'CONTAINER_EXITED';
+  container.finishedAt = timestamp();
+  container.exitCode = exitCode;
+  container.reason = reason;
+  container.message = message;
+}
+
+function find<T extends { id: string; hidden: boolean }>(items: ReadonlyMap<string, T>, id: string): T {
+  const exact = items.get(id);
+  if (exact !== undefined && !exact.hidden) return exact;
+  const found = id === '' ? [] : [...items.values()].filter((item) => !item.hidden && item.id.startsWith(id));
+  const [only] = found;
+  if (only === undefined || found.length > 1) throw new UnknownIdError(id, found.length);
+  return only;
+}
+
+function hasLabels(labels: StringMap, selector: StringMap | undefined): boolean {
+  return Object.entries(selector ?? {}).every(([key, value]) => labels[key] === value);
+}
+
+/** PodSandbox, as listed. */
+export function podSandbox(sandbox: Sandbox): object {
+  const { id, metadata, state, createdAt, config, runtimeHandler } = sandbox;
+  return {
+    id,
+    metadata,
+    state,
+    created_at: createdAt,
+    labels: config.labels,
+    annotations: config.annotations,
+    runtime_handler: runtimeHandler,
+  };
+}
+
+/** Container, as listed. */
+export function listedContainer(container: Container): object {
+  const { id, sandboxId, metadata, config, state, createdAt } = container;
+  return {
+    id,
+    pod_sandbox_id: sandboxId,
+    metadata,
+    image: config.image ?? undefined,
+    image_ref: 'sha256:0',
+    state,
+    created_at: createdAt,
+    labels: config.labels,
+    annotations: config.annotations,
+  };
+}
+
+export function podSandboxStatus(sandbox: Sandbox): object {
+  const network = sandbox.config.linux?.security_context?.namespace_options?.network ?? 'POD';
+  return {
+    id: sandbox.id,
+    metadata: sandbox.metadata,
+    state: sandbox.state,
+    created_at: sandbox.createdAt,
+    network: { ip: network === 'NODE' ? '' : sandbox.ip },
+    linux: { namespaces: { options: { network } } },
+    labels: sandbox.config.labels,
+    annotations: sandbox.config.annotations,
+    runtime_handler: sandbox.runtimeHandler,
+  };
+}
+
+export function containerStatus(container: Container): object {
+  const { config } = container;
+  return {
+    id: container.id,
+    metadata: container.metadata,
+    state: container.state,
+    created_at: container.createdAt,
+    started_at: container.startedAt,
+    finished_at: container.finishedAt,
+    exit_code: container.exitCode,
+    image: config.image ?? undefined,
+    image_ref: 'sha256:0',
+    reason: container.reason,
+    message: container.message,
+    labels: config.labels,
+    annotations: config.annotations,
+    mounts: config.mounts,
+    log_path: container.logFile ?? '',
+  };
+}
+
+export function containerStats(container: Container): object {
+  const at = timestamp();
+  return {
+    attributes: {
+      id: container.id,
+      metadata: container.metadata,
+      labels: container.config.labels,
+      annotations: container.config.annotations,
+    },
+    ...(container.state === 'CONTAINER_RUNNING'
+      ? {
+          cpu: { timestamp: at, usage_core_nano_seconds: { value: 1_000_000 } },
+          memory: { timestamp: at, working_set_bytes: { value: 1 << 20 } },
+        }
+      : {}),
+    writable_layer: { timestamp: at, fs_id: { mountpoint: '/var/lib/simulated' }, used_bytes: { value: 4096 } },
+  };
+}
+
+export function podSandboxStats(sandbox: Sandbox, containers: readonly Container[]): object {
+  return {
+    attributes: {
+      id: sandbox.id,
+      metadata: sandbox.metadata,
+      labels: sandbox.config.labels,
+      annotations: sandbox.config.annotations,
+    },
+    linux: { cpu: { timestamp: timestamp() }, containers: containers.map(containerStats) },
+  };
+}
+
+export function podSandboxMetrics(sandbox: Sandbox, containers: readonly Container[]): object {
+  const metric = (labels: readonly string[]): object => ({
+    name: 'container_last_seen',
+    timestamp: timestamp(),
+    metric_type: 'GAUGE',
+    label_values: labels,
+    value: { value: 1 },
+  });
+  return {
+    pod_sandbox_id: sandbox.id,
+    metrics: [metric([sandbox.id, sandbox.metadata.name])],
+    container_metrics: containers.map((container) => ({
+      container_id: container.id,
+      metrics: [metric([container.id, container.metadata.name])],
+    })),
+  };
+}

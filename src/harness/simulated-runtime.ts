@@ -1,0 +1,270 @@
+/**
+ * A container runtime for tests and the demo: CRI v1 and v1alpha2 on a unix socket, nothing behind it. It behaves towards its
+ * callers as containerd 1.6 or CRI-O does where that matters to somebody who repeats a creation; time, gates and answers are in
+ * the hands of whoever started it.
+ */
+import { status } from '@grpc/grpc-js';
+import { type Clock, systemClock } from '../clock.js';
+import { Creations } from './creations.js';
+import { Gates, type Hold, type InjectedAnswer, type Step } from './gates.js';
+import { answer } from './methods.js';
+import { type Container, NodeState, type Sandbox } from './node-state.js';
+import { type RawCall, RawGrpcServer, type RawReply } from './raw-grpc-server.js';
+import { aborted, type Duration, InjectedMessage, type Made, StatusError, throwInjected } from './work.js';
+
+export interface SimulatedRuntimeOptions {
+  /** Absolute path of the unix socket; at most 107 bytes. */
+  readonly socketPath: string;
+  /** Default `containerd`, which stands for 1.6. */
+  readonly profile?: 'containerd' | 'crio';
+  /** Default: the system's. */
+  readonly clock?: Clock;
+  /** How long the work of each takes before anything of it can be seen, in ms; default 0. */
+  readonly runPodSandboxMs?: Duration;
+  readonly createContainerMs?: Duration;
+  readonly startContainerMs?: Duration;
+  /** How long a container is listed, and its CREATED event out, before CreateContainer answers, in ms; default 0. */
+  readonly createContainerAnswerMs?: Duration;
+  /** How long undoing takes; the name stays reserved until then. Default 0. */
+  readonly rollbackMs?: Duration;
+  /**
+   * Whether CreateContainer makes `<log_directory>/<log_path>` right at its start; default: as the profile does (CRI-O does). Where
+   * the directory does not exist no log is written; making it is the kubelet's part.
+   */
+  readonly earlyLogFile?: boolean;
+  /** What becomes of a start whose caller left; default: `undone` for containerd (EXITED, 128, StartError), `completes` for CRI-O. */
+  readonly lateStart?: 'undone' | 'completes';
+  /** CRI-O: how long a finished result is kept for a retry, in ms; default 90 s (a tick each minute marks, the next reaps). */
+  readonly unclaimedMs?: number;
+}
+
+/** A call as it came in. */
+export interface ReceivedCall {
+  /** As in the .proto, e.g. `CreateContainer`. */
+  readonly method: string;
+  readonly version: 'v1' | 'v1alpha2';
+  readonly request: Buffer;
+  readonly metadata: RawCall['metadata'];
+  /** What was left of the deadline, in ms; undefined: none was sent. */
+  readonly timeoutMs: number | undefined;
+  /** Whether the caller left before the answer. */
+  cancelled: boolean;
+  /** gRPC status code of the answer; undefined before it. */
+  code: number | undefined;
+}
+
+/** Oldest calls are forgotten beyond this many. */
+const maxReceived = 10_000;
+
+/** Steps with a duration of their own, and their option. */
+const durations = {
+  runPodSandbox: 'runPodSandboxMs',
+  createContainer: 'createContainerMs',
+  startContainer: 'startContainerMs',
+  createContainerAnswer: 'createContainerAnswerMs',
+  rollback: 'rollbackMs',
+} as const;
+
+/** Methods that make something. */
+const makers = {
+  RunPodSandbox: 'runPodSandbox',
+  CreateContainer: 'createContainer',
+  StartContainer: 'startContainer',
+} as const;
+
+export class SimulatedRuntime {
+  readonly socketPath: string;
+  /** Calls received, oldest first. */
+  readonly received: ReceivedCall[] = [];
+  readonly #options: SimulatedRuntimeOptions;
+  readonly #gates = new Gates();
+  readonly #node = new NodeState();
+  readonly #creations: Creations;
+  readonly #server: RawGrpcServer;
+  readonly #underWay = new Set<Promise<RawReply>>();
+  #killed = new AbortController();
+
+  constructor(options: SimulatedRuntimeOptions) {
+    this.#options = options;
+    this.socketPath = options.socketPath;
+    const profile = options.profile ?? 'containerd';
+    this.#creations = new Creations(
+      this.#node,
+      {
+        gates: this.#gates,
+        clock: options.clock ?? systemClock,
+        durationMs: (step, name) => this.#durationMs(step, name),
+      },
+      {
+        profile,
+        earlyLogFile: options.earlyLogFile ?? profile === 'crio',
+        lateStart: options.lateStart ?? (profile === 'crio' ? 'completes' : 'undone'),
+        unclaimedMs: options.unclaimedMs ?? 90_000,
+      },
+    );
+    this.#server = new RawGrpcServer(options.socketPath, (call) => this.#serve(call));
+  }
+
+  /** Serves the socket, also anew after `kill`, in the place of a socket file left over. */
+  listen(): Promise<void> {
+    return this.#server.listen();
+  }
+
+  /**
+   * Dies as by SIGKILL: connections are cut, work under way is gone and its names with it, what was finished stays (READY
+   * sandboxes, containers in whatever state; one being started stays CREATED), CRI-O's unclaimed results are lost.
+   */
+  async kill(): Promise<void> {
+    this.#killed.abort();
+    await this.#server.cut();
+    await Promise.all(this.#underWay);
+    this.#creations.forgetUnclaimed();
+    this.#killed = new AbortController();
+  }
+
+  /** Ends everything; calls under way are cut. */
+  async close(): Promise<void> {
+    await this.kill();
+    await this.#server.close();
+  }
+
+  /** Makes calls wait at a step: see Step. `matches` gets the reserved name, of methods that make nothing an empty string. */
+  hold(step: Step, matches?: (name: string) => boolean): Hold {
+    return this.#gates.hold(step, matches);
+  }
+
+  /** The next call of a method (`runPodSandbox`, `listContainers`, …) that is not refused at once gets this answer. */
+  answerNext(step: Step, injected: InjectedAnswer): void {
+    this.#gates.answerNext(step, injected);
+  }
+
+  /** The next call of a method fails: for a creation or start after its time and gate, and it is undone. */
+  failNext(step: Step, failure: InjectedAnswer & { readonly code: number }): void {
+    this.#gates.answerNext(step, failure);
+  }
+
+  /** What was really made or begun, oldest first. */
+  get made(): Made {
+    return this.#creations.made;
+  }
+
+  /** Names taken by what is there, by work under way and by rollbacks. */
+  get reservedNames(): readonly string[] {
+    return this.#creations.reservedNames;
+  }
+
+  /** All sandboxes, also those CRI-O hides. */
+  get sandboxes(): readonly Readonly<Sandbox>[] {
+    return [...this.#node.sandboxes.values()];
+  }
+
+  /** All containers, also those CRI-O hides. */
+  get containers(): readonly Readonly<Container>[] {
+    return [...this.#node.containers.values()];
+  }
+
+  /** Open GetContainerEvents streams. */
+  get subscribers(): number {
+    return this.#node.subscribers;
+  }
+
+  /** Resolves once `count` GetContainerEvents streams are open. */
+  subscribed(count = 1): Promise<void> {
+    return this.#node.subscribed(count);
+  }
+
+  /** Calls of a method received so far (of the last 10 000 calls). */
+  calls(method: string): readonly ReceivedCall[] {
+    return this.received.filter((call) => call.method === method);
+  }
+
+  /** Most copies of one container of one pod that ever ran at once. */
+  mostCopies(podUid: string, containerName: string): number {
+    return this.#node.mostCopies(podUid, containerName);
+  }
+
+  /** Ends a sandbox (NOTREADY, what runs in it EXITED) or a running container without anybody having asked for it. */
+  stopBehindTheBack(id: string): void {
+    const sandbox = this.#node.sandboxes.get(id);
+    const container = this.#node.containers.get(id);
+    if (sandbox !== undefined) this.#node.stopSandbox(sandbox);
+    else if (container !== undefined) this.#node.exit(container, 1, 'Error');
+    else throw new RangeError(`no sandbox or container ${id}`);
+  }
+
+  /** Takes a sandbox with its containers, or a container, off the node without a trace. */
+  removeBehindTheBack(id: string): void {
+    const gone = this.#node.sandboxes.get(id) ?? this.#node.containers.get(id);
+    if (gone === undefined) throw new RangeError(`no sandbox or container ${id}`);
+    for (const container of [...this.#node.containers.values()]) {
+      if (container.sandboxId === id) this.removeBehindTheBack(container.id);
+    }
+    this.#node.sandboxes.delete(id);
+    this.#node.containers.delete(id);
+    this.#creations.releaseName(gone);
+  }
+
+  #durationMs(step: Step, name: string): number {
+    const option = Object.hasOwn(durations, step) ? durations[step as keyof typeof durations] : undefined;
+    const duration = option === undefined ? 0 : (this.#options[option] ?? 0);
+    return typeof duration === 'number' ? duration : duration(name);
+  }
+
+  #serve(call: RawCall): Promise<RawReply> {
+    const { method, version, request, metadata, timeoutMs, signal } = call;
+    const received: ReceivedCall = {
+      method: method.name,
+      version,
+      request,
+      metadata,
+      timeoutMs,
+      cancelled: false,
+      code: undefined,
+    };
+    this.received.push(received);
+    if (this.received.length > maxReceived) this.received.shift();
+    signal.addEventListener('abort', () => {
+      received.cancelled = true;
+    });
+    const reply = this.#carryOut(call, this.#killed.signal)
+      .catch(asReply)
+      .then((ended) => {
+        received.code = ended.code;
+        this.#underWay.delete(reply);
+        return ended;
+      });
+    this.#underWay.add(reply);
+    return reply;
+  }
+
+  async #carryOut(call: RawCall, killed: AbortSignal): Promise<RawReply> {
+    const { name } = call.method;
+    if (Object.hasOwn(makers, name)) return this.#creations[makers[name as keyof typeof makers]](call, killed);
+    const step = name.charAt(0).toLowerCase() + name.slice(1);
+    const injected = this.#gates.takeAnswer(step);
+    const over = AbortSignal.any([call.signal, killed]);
+    await this.#gates.pass(step, '', over);
+    if (injected?.headers !== undefined) call.sendHeaders(injected.headers);
+    if (injected?.hang === true) await aborted(over);
+    if (over.aborted) throw new StatusError(status.CANCELLED, 'context canceled');
+    throwInjected(injected);
+    const message = await answer(
+      {
+        node: this.#node,
+        creations: this.#creations,
+        profile: this.#options.profile ?? 'containerd',
+        runtimeName: this.#options.profile === 'crio' ? 'cri-o' : 'containerd',
+      },
+      call,
+      over,
+    );
+    await this.#gates.pass(`${step}Answer`, '', over);
+    return { code: status.OK, message, ...(injected?.trailers === undefined ? {} : { trailers: injected.trailers }) };
+  }
+}
+
+function asReply(error: unknown): RawReply {
+  if (error instanceof InjectedMessage) return { code: status.OK, message: error.bytes, trailers: error.trailers };
+  if (error instanceof StatusError) return { code: error.code, details: error.message, trailers: error.trailers };
+  return { code: status.INTERNAL, details: String(error) };
+}

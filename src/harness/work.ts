@@ -1,0 +1,116 @@
+/**
+ * What making a sandbox, a container or a start shares: its time and gates, whether its caller still waits, and the record kept
+ * of it. Knows no profile.
+ */
+import * as grpc from '@grpc/grpc-js';
+import type { Clock } from '../clock.js';
+import { type Gates, type InjectedAnswer, type Step, untilAborted } from './gates.js';
+import type { RawCall } from './raw-grpc-server.js';
+
+/** Ends a call with a gRPC status. */
+export class StatusError extends Error {
+  readonly code: number;
+  readonly trailers: grpc.Metadata;
+  constructor(code: number, details: string, trailers = new grpc.Metadata()) {
+    super(details);
+    this.code = code;
+    this.trailers = trailers;
+  }
+}
+
+/** Something the runtime really began to make: the call was not refused, joined or answered from what was there. */
+export interface Making {
+  /** Of what was made; for a start, of its container. */
+  readonly id: string;
+  /** The reserved name, which holds the whole identity. */
+  readonly name: string;
+  readonly podUid: string;
+  readonly attempt: number;
+  /** Request bytes as received. */
+  readonly request: Buffer;
+  readonly metadata: grpc.Metadata;
+  outcome: 'under way' | 'finished' | 'rolled back';
+  /** Whether the caller left while it was under way. */
+  callerLeft: boolean;
+}
+
+export interface Made {
+  readonly sandboxes: Making[];
+  readonly containers: Making[];
+  readonly starts: Making[];
+}
+
+/** How long a step takes, in ms of the clock: a number, or by reserved name. */
+export type Duration = number | ((name: string) => number);
+
+export interface Timing {
+  readonly gates: Gates;
+  readonly clock: Clock;
+  durationMs(step: Step, name: string): number;
+}
+
+/** Goes through one step: its gate, then its duration. Returns early when the signal fires. */
+export async function pass(timing: Timing, step: Step, name: string, signal: AbortSignal): Promise<void> {
+  await timing.gates.pass(step, name, signal);
+  const durationMs = timing.durationMs(step, name);
+  if (durationMs <= 0 || signal.aborted) return;
+  let cancel = (): void => undefined;
+  const over = new Promise<void>((resolve) => {
+    cancel = timing.clock.after(durationMs, resolve);
+  });
+  await untilAborted(over, signal);
+  cancel();
+}
+
+/** Lasts until the signal fires. */
+export function aborted(signal: AbortSignal): Promise<void> {
+  return untilAborted(new Promise(() => undefined), signal);
+}
+
+/**
+ * The heavy part of a creation or start.
+ *
+ * @param giveUp When it fires the work is abandoned: this throws.
+ * @throws {StatusError} Abandoned, or made to fail by an injected answer.
+ */
+export async function labour(
+  timing: Timing,
+  step: Step,
+  making: Making,
+  call: RawCall,
+  injected: InjectedAnswer | undefined,
+  giveUp: AbortSignal,
+): Promise<void> {
+  const noticed = (): void => {
+    making.callerLeft = true;
+  };
+  call.signal.addEventListener('abort', noticed, { once: true });
+  if (call.signal.aborted) noticed();
+  try {
+    await pass(timing, step, making.name, giveUp);
+    if (injected?.hang === true) await aborted(giveUp);
+    if (giveUp.aborted) throw new StatusError(grpc.status.CANCELLED, 'context canceled');
+    throwInjected(injected);
+  } finally {
+    call.signal.removeEventListener('abort', noticed);
+  }
+}
+
+/** An injected message that takes the place of an answer. */
+export class InjectedMessage extends Error {
+  readonly bytes: Buffer;
+  readonly trailers: grpc.Metadata;
+  constructor(bytes: Buffer, trailers = new grpc.Metadata()) {
+    super('injected');
+    this.bytes = bytes;
+    this.trailers = trailers;
+  }
+}
+
+/** @throws {StatusError | InjectedMessage} Where the injected answer replaces the runtime's own. */
+export function throwInjected(injected: InjectedAnswer | undefined): void {
+  if (injected?.code !== undefined && injected.code !== grpc.status.OK) {
+    throw new StatusError(injected.code, injected.details ?? '', injected.trailers);
+  }
+  if (injected?.message !== undefined) throw new InjectedMessage(injected.message, injected.trailers);
+}

@@ -1,0 +1,99 @@
+/**
+ * What happens to a call, in order. Read this first: every call a downstream makes comes through `decide`, and those that
+ * are not forwarded as they are come through `take`.
+ */
+import type { Logger } from 'pino';
+import type { Metrics } from '../admin/metrics.js';
+import type { CreationStore } from '../cache/creation-store.js';
+import type { StartStore } from '../cache/start-store.js';
+import { type Method, methodOf } from '../cri/methods.js';
+import { endedId, usedId } from '../cri/requests.js';
+import type { Creations } from './creations.js';
+import type { Origin } from './cri-runtime.js';
+import type { Events } from './events.js';
+import type { Hiding } from './hiding.js';
+import type { RouterHandlers } from './http2/link.js';
+import type { Relay } from './relay.js';
+import { statusOf } from './rescue.js';
+import type { TakenCall } from './taken-call.js';
+import type { UpstreamAnswer } from './upstream.js';
+
+export interface CallPathParts {
+  readonly store: CreationStore<Origin, UpstreamAnswer>;
+  readonly starts: StartStore<Origin, UpstreamAnswer>;
+  readonly creations: Creations;
+  readonly hiding: Hiding;
+  readonly events: Events;
+  readonly relay: Relay;
+  readonly metrics: Metrics;
+  readonly log: Logger;
+}
+
+export function callPath(parts: CallPathParts): RouterHandlers {
+  const { store, starts, creations, hiding, events, relay, metrics, log } = parts;
+
+  /** An id in a request shows that the downstream has what it names, or ends it. */
+  const noteId = (method: Method, request: Buffer) => {
+    const used = usedId(method, request);
+    if (used !== undefined) store.used(used.kind, used.id);
+    const ended = endedId(method, request);
+    if (ended === undefined) return;
+    store.ended(ended.kind, ended.id);
+    if (ended.kind === 'container') starts.ended(ended.id);
+  };
+
+  const step = (call: TakenCall, method: Method): void => {
+    // 1. What makes something is made once. What cannot be told from other requests is the runtime's to judge (step 4).
+    if (method.creates !== undefined && creations.create(call, method.creates)) return;
+    if (method.startsContainer && creations.start(call)) return;
+    // 2. Events are always relayed here: whether a container is hidden is only known when its event comes.
+    if (method.events) {
+      void events.subscribe(call);
+      return;
+    }
+    // 3. Reports lose what is hidden; a status of a pod sandbox also shows that its id is known.
+    if (method.reportsContainers) {
+      noteId(method, call.request);
+      hiding.report(call, method);
+      return;
+    }
+    // 4. The rest goes to the runtime as it came.
+    void relay.unary(call);
+  };
+
+  return {
+    decide(path) {
+      const method = methodOf(path);
+      if (method === undefined) {
+        metrics.calls.inc({ method: 'other', handling: 'passed' });
+        return 'pass';
+      }
+      const taken =
+        method.creates !== undefined ||
+        method.startsContainer ||
+        method.events ||
+        (method.reportsContainers && store.hiding);
+      metrics.calls.inc({ method: method.name, handling: taken ? 'taken' : 'passed' });
+      if (taken) return 'take';
+      return method.uses === undefined && method.ends === undefined ? 'pass' : 'observe';
+    },
+    observe(path, request) {
+      const method = methodOf(path);
+      if (method !== undefined) noteId(method, request);
+    },
+    take(call) {
+      const method = methodOf(call.path);
+      try {
+        if (method === undefined) void relay.unary(call);
+        else step(call, method);
+      } catch (error) {
+        log.error({ path: call.path, error: String(error) }, 'a taken call failed inside Holdfast');
+        void call.end(statusOf(error));
+      }
+    },
+    violation(peer, reason) {
+      metrics.violations.inc({ peer });
+      log.warn({ peer, reason }, 'connection ended: protocol violation');
+    },
+  };
+}

@@ -1,0 +1,113 @@
+/** What happens to a taken RunPodSandbox, CreateContainer or StartContainer. */
+import type { Logger } from 'pino';
+import type { Kind, Metrics } from '../admin/metrics.js';
+import type { CreationStore } from '../cache/creation-store.js';
+import { WaiterLeftError } from '../cache/detached-call.js';
+import { type Fingerprint, fingerprintContainer, fingerprintPodSandbox } from '../cache/fingerprint.js';
+import type { StartStore } from '../cache/start-store.js';
+import { readStringField } from '../cri/requests.js';
+import type { Origin } from './cri-runtime.js';
+import { linkLog } from './log-link.js';
+import { ok, statusOf } from './rescue.js';
+import type { TakenCall } from './taken-call.js';
+import type { UpstreamAnswer } from './upstream.js';
+
+export interface CreationsOptions {
+  readonly volatileAnnotations: readonly string[];
+  readonly linkLogs: boolean;
+}
+
+export class Creations {
+  readonly #store: CreationStore<Origin, UpstreamAnswer>;
+  readonly #starts: StartStore<Origin, UpstreamAnswer>;
+  readonly #metrics: Metrics;
+  readonly #log: Logger;
+  readonly #linkLogs: boolean;
+  readonly #fingerprinting: { readonly volatileAnnotations: ReadonlySet<string> };
+
+  constructor(
+    store: CreationStore<Origin, UpstreamAnswer>,
+    starts: StartStore<Origin, UpstreamAnswer>,
+    metrics: Metrics,
+    log: Logger,
+    options: CreationsOptions,
+  ) {
+    this.#store = store;
+    this.#starts = starts;
+    this.#metrics = metrics;
+    this.#log = log;
+    this.#linkLogs = options.linkLogs;
+    this.#fingerprinting = { volatileAnnotations: new Set(options.volatileAnnotations) };
+  }
+
+  /** @returns false where the request says too little to be told from others: it is the runtime's to judge. */
+  create(call: TakenCall, kind: 'podSandbox' | 'container'): boolean {
+    const fingerprint =
+      kind === 'podSandbox'
+        ? fingerprintPodSandbox(call.request, this.#fingerprinting)
+        : fingerprintContainer(call.request, this.#fingerprinting);
+    if (fingerprint === undefined) return false;
+    void this.#create(call, fingerprint);
+    return true;
+  }
+
+  /** @returns false where the request names no container. */
+  start(call: TakenCall): boolean {
+    const named = readStringField(call.request, 1);
+    if (named === '') return false;
+    const creation = this.#store.named('container', named);
+    const containerId = creation?.made?.id ?? named;
+    const known = creation && {
+      family: creation.fingerprint.family,
+      attempt: creation.fingerprint.identity.attempt,
+    };
+    this.#store.used('container', containerId);
+    void this.#answer(call, 'start', () =>
+      this.#starts.request(containerId, call.request, originOf(call), known, call.signal),
+    );
+    return true;
+  }
+
+  async #create(call: TakenCall, fingerprint: Fingerprint): Promise<void> {
+    // Naming the pod sandbox shows that the kubelet has it.
+    if (fingerprint.kind === 'container') this.#store.used('podSandbox', fingerprint.podSandboxId);
+    const request = { fingerprint, bytes: call.request, origin: originOf(call) };
+    await this.#answer(call, fingerprint.kind, async () => {
+      const grant = await this.#store.request(request, call.signal);
+      await this.#linkLogOf(fingerprint, grant.creation.fingerprint);
+      return { answer: grant.made.answer, settle: grant.settle };
+    });
+  }
+
+  async #answer(
+    call: TakenCall,
+    kind: Kind,
+    obtain: () => Promise<{ answer: UpstreamAnswer; settle(delivered: boolean): void }>,
+  ): Promise<void> {
+    this.#metrics.waiters.inc({ kind });
+    try {
+      const { answer, settle } = await obtain();
+      call.sendInitialMetadata(answer.initialMetadata);
+      void call.send(answer.message);
+      settle(await call.end({ ...ok, trailers: answer.trailers }));
+    } catch (error) {
+      if (!(error instanceof WaiterLeftError)) await call.end(statusOf(error));
+    } finally {
+      this.#metrics.waiters.dec({ kind });
+    }
+  }
+
+  async #linkLogOf(asked: Fingerprint, made: Fingerprint): Promise<void> {
+    if (!this.#linkLogs || asked.kind !== 'container' || made.kind !== 'container') return;
+    if (asked.identity.attempt === made.identity.attempt) return;
+    try {
+      await linkLog(asked, made);
+    } catch (error) {
+      this.#log.warn({ asked: asked.logPath, made: made.logPath, error: String(error) }, 'log not linked');
+    }
+  }
+}
+
+function originOf({ path, metadata }: TakenCall): Origin {
+  return { path, metadata };
+}

@@ -1,0 +1,78 @@
+/** What one downstream connection may cost; beyond it the connection or the stream ends. */
+export interface Limits {
+  /** One header block, HEADERS and CONTINUATION frames together. */
+  readonly headerBlockBytes: number;
+  /** One decoded header list, each field counted as name + value + 32 (RFC 9113 section 6.5.2). */
+  readonly headerListBytes: number;
+  readonly continuationFrames: number;
+  /** Taken streams that are open or wait for their proof of delivery. */
+  readonly takenStreams: number;
+  readonly takenResetsPerSecond: number;
+  readonly settingsPerSecond: number;
+  readonly pingsPerSecond: number;
+  /** SETTINGS of the client that the runtime has not acknowledged. */
+  readonly unacknowledgedSettings: number;
+  /** One request message of a taken stream, before and after decompression. */
+  readonly requestBytes: number;
+  /** Incomplete request messages of all taken streams. */
+  readonly pendingRequestBytes: number;
+  /** Request message of an observed stream; a larger one is forwarded unread. */
+  readonly observedRequestBytes: number;
+  /** Response frames of the runtime held back for flow control before it is read no further. */
+  readonly heldBytes: number;
+  /** Output waiting for a downstream that does not read, before it is read no further. */
+  readonly unreadOutputBytes: number;
+  /** What either peer may send before the other is connected, before it is read no further. */
+  readonly earlyBytes: number;
+  /** How long a connection that is over may take to get its last bytes out. */
+  readonly lingerMs: number;
+}
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+
+export const defaultLimits: Limits = {
+  // The metadata of a CRI call is under 1 KiB; 16 full frames of the default size leave room for anything sane.
+  headerBlockBytes: 256 * KiB,
+  // One octet of a block can stand for a table entry of 4 KiB.
+  headerListBytes: MiB,
+  continuationFrames: 64,
+  // A node runs hundreds of pods; each has one creation or start in flight.
+  takenStreams: 4096,
+  // Above what the deadlines of a whole node's pods, all falling into one second, can cause.
+  takenResetsPerSecond: 2000,
+  // A client sends one at first and one for each doubling of its windows.
+  settingsPerSecond: 100,
+  // grpc-go's bandwidth estimator sends one per round trip, which takes some 100 µs on a unix socket.
+  pingsPerSecond: 50_000,
+  unacknowledgedSettings: 1000,
+  // The largest message a runtime takes by default (CRI-O's grpc_max_recv_msg_size; containerd's is 16 MiB).
+  requestBytes: 80 * MiB,
+  pendingRequestBytes: 256 * MiB,
+  observedRequestBytes: MiB,
+  heldBytes: MiB,
+  unreadOutputBytes: MiB,
+  earlyBytes: 64 * KiB,
+  lingerMs: 5000,
+};
+
+/** Whether something happens more than `perSecond` times in a second of the given clock (fixed windows). */
+export class RateLimit {
+  readonly #perSecond: number;
+  #sinceMs = Number.NEGATIVE_INFINITY;
+  #count = 0;
+
+  constructor(perSecond: number) {
+    this.#perSecond = perSecond;
+  }
+
+  /** @returns Whether this one is still within the limit. */
+  admit(nowMs: number): boolean {
+    if (nowMs - this.#sinceMs >= 1000) {
+      this.#sinceMs = nowMs;
+      this.#count = 0;
+    }
+    this.#count += 1;
+    return this.#count <= this.#perSecond;
+  }
+}

@@ -1,0 +1,62 @@
+/** One log line and one count per step of a creation's or a start's life. Never values of a request: they hold secrets. */
+import type { Logger } from 'pino';
+import type { Kind, Metrics } from '../admin/metrics.js';
+import type { Creation } from '../cache/creation.js';
+import type { CreationStep } from '../cache/creation-store.js';
+import type { Start, StartStep } from '../cache/start-store.js';
+import { statusOf } from './rescue.js';
+
+type Detail = Readonly<Record<string, unknown>>;
+
+/** Steps at which an upstream call has ended. */
+const outcomes = new Set<string>(['answered', 'shown', 'held', 'failed', 'timed out', 'dropped']);
+const warnings = new Set<string>(['failed', 'timed out', 'dropped', 'drift', 'changed', 'removal failed', 'guarded']);
+
+export class LifeLog {
+  readonly #log: Logger;
+  readonly #metrics: Metrics;
+  /** Calls whose outcome is counted: a creation may be held more than once. */
+  readonly #counted = new WeakSet<object>();
+
+  constructor(log: Logger, metrics: Metrics) {
+    this.#log = log;
+    this.#metrics = metrics;
+  }
+
+  creation<O, A>(step: CreationStep, creation: Creation<O, A>, detail?: Detail): void {
+    const { kind: _, ...identity } = creation.fingerprint.identity;
+    const { kind, podSandboxId, made } = creation;
+    this.#count(step, kind, creation.call);
+    this.#write(step, { kind, ...identity, id: made?.id, ...(podSandboxId !== '' && { podSandboxId }) }, detail);
+  }
+
+  start<O, A>(step: StartStep, start: Start<O, A>, detail?: Detail): void {
+    this.#count(step, 'start', start.call);
+    if (step === 'guarded') this.#metrics.guarded.inc();
+    this.#write(step, { kind: 'start', id: start.containerId }, detail);
+  }
+
+  #count(step: CreationStep | StartStep, kind: Kind, call: object): void {
+    const { creations, joins, replays, reaped, drift } = this.#metrics;
+    if (step === 'waiter joined') joins.inc({ kind });
+    else if (step === 'replayed') replays.inc({ kind });
+    else if (step === 'reaped') reaped.inc({ kind });
+    else if (step === 'drift') drift.inc({ kind });
+    else if (outcomes.has(step) && !this.#counted.has(call)) {
+      this.#counted.add(call);
+      creations.inc({ kind, outcome: step });
+    }
+  }
+
+  #write(step: string, who: object, { error, ...detail }: Detail = {}): void {
+    const fields: Record<string, unknown> = { step, ...who };
+    for (const [name, value] of Object.entries(detail)) {
+      fields[name] = name.endsWith('Ms') && typeof value === 'number' ? Math.round(value) : value;
+    }
+    if (error !== undefined) {
+      const { code, message } = statusOf(error);
+      Object.assign(fields, { code, error: message });
+    }
+    this.#log[warnings.has(step) ? 'warn' : 'info'](fields, `${step}`);
+  }
+}

@@ -1,0 +1,642 @@
+import t, { type Test } from 'tap';
+import type { Creation, Made } from '../../src/cache/creation.js';
+import { type CreationRuntime, CreationStore, type CreationStoreOptions } from '../../src/cache/creation-store.js';
+import { CallTimeoutError, WaiterLeftError } from '../../src/cache/detached-call.js';
+import { type Fingerprint, fingerprintContainer, fingerprintPodSandbox } from '../../src/cache/fingerprint.js';
+import { messageType } from '../../src/cri/schema.js';
+import { fixedAdmission } from '../../src/throttle/admission.js';
+import { ManualClock, settle } from '../support/manual-clock.js';
+
+const podSandboxRequest = messageType('RunPodSandboxRequest');
+const containerRequest = messageType('CreateContainerRequest');
+const none = { volatileAnnotations: new Set<string>() };
+
+function bytesOf(type: ReturnType<typeof messageType>, message: object): Buffer {
+  return Buffer.from(type.encode(message).finish());
+}
+
+function podSandbox(attempt = 0, hostname = 'h') {
+  const metadata = { name: 'p', namespace: 'n', uid: 'u', attempt };
+  const bytes = bytesOf(podSandboxRequest, { config: { metadata, hostname } });
+  return { bytes, fingerprint: known(fingerprintPodSandbox(bytes, none)), origin: 'test' };
+}
+
+interface ContainerFields {
+  attempt?: number;
+  image?: string;
+  hash?: string;
+  podSandboxId?: string;
+  name?: string;
+}
+
+function container({ attempt = 0, image = 'i', hash = '1', podSandboxId = 's', name = 'c' }: ContainerFields = {}) {
+  const bytes = bytesOf(containerRequest, {
+    pod_sandbox_id: podSandboxId,
+    config: {
+      metadata: { name, attempt },
+      image: { image },
+      log_path: `${name}/${attempt}.log`,
+      annotations: { 'io.kubernetes.container.hash': hash, 'io.kubernetes.container.restartCount': String(attempt) },
+    },
+    sandbox_config: { metadata: { name: 'p', namespace: 'n', uid: 'u' }, log_directory: '/l' },
+  });
+  return { bytes, fingerprint: known(fingerprintContainer(bytes, none)), origin: 'test' };
+}
+
+function known(fingerprint: Fingerprint | undefined): Fingerprint {
+  if (fingerprint === undefined) throw new Error('not a creation');
+  return fingerprint;
+}
+
+interface Made1 {
+  readonly bytes: Buffer;
+  readonly signal: AbortSignal;
+  end(id: string): void;
+  fail(error: Error): void;
+}
+
+/** A runtime whose calls end when the test says so. */
+class TestRuntime implements CreationRuntime<string, string> {
+  readonly calls: Made1[] = [];
+  readonly removed: string[] = [];
+  readonly checked: string[] = [];
+  changed = new Set<string>();
+  removalErrors: Error[] = [];
+  checkGate: Promise<void> = Promise.resolve();
+  before: Promise<void> = Promise.resolve();
+
+  beforeCreate(): Promise<void> {
+    return this.before;
+  }
+
+  create(bytes: Buffer, _: Fingerprint, __: string, signal: AbortSignal): Promise<Made<string>> {
+    return new Promise((resolve, reject) => {
+      this.calls.push({ bytes, signal, end: (id) => resolve({ id, answer: `answer ${id}` }), fail: reject });
+    });
+  }
+
+  async isAsMade({ made }: Creation<string, string>): Promise<boolean> {
+    await this.checkGate;
+    this.checked.push(made?.id ?? '');
+    return !this.changed.has(made?.id ?? '');
+  }
+
+  async remove({ made }: Creation<string, string>): Promise<void> {
+    const error = this.removalErrors.shift();
+    if (error !== undefined) throw error;
+    this.removed.push(made?.id ?? '');
+  }
+
+  call(index: number): Made1 {
+    const call = this.calls[index];
+    if (call === undefined) throw new Error(`no upstream call ${index}`);
+    return call;
+  }
+}
+
+function setUp(options: Partial<CreationStoreOptions & { limit: number }> = {}) {
+  const runtime = new TestRuntime();
+  const clock = new ManualClock();
+  const steps: string[] = [];
+  const details: Record<string, unknown>[] = [];
+  const seen: string[] = [];
+  const store = new CreationStore<string, string>(
+    runtime,
+    fixedAdmission(options.limit ?? 100),
+    clock,
+    {
+      step: (step, _, detail) => {
+        steps.push(step);
+        details.push({ step, ...detail });
+      },
+      revealed: ({ made }) => seen.push(`revealed ${made?.id}`),
+      vanished: ({ made }) => seen.push(`vanished ${made?.id}`),
+    },
+    {
+      creationTimeoutMs: 60_000,
+      holdTtlMs: 10_000,
+      replayTtlMs: 30_000,
+      maxEntries: 100,
+      onDrift: 'keep',
+      onAttemptBump: 'join',
+      ...options,
+    },
+  );
+  return { runtime, clock, store, steps, details, seen };
+}
+
+const never = new AbortController().signal;
+
+/** Makes a container that nobody waited for. */
+async function held({ runtime, store }: ReturnType<typeof setUp>, fields: ContainerFields = {}, id = 'c1') {
+  const leave = new AbortController();
+  const asked = store.request(container(fields), leave.signal);
+  asked.catch(() => {});
+  await settle();
+  leave.abort();
+  runtime.calls.at(-1)?.end(id);
+  await settle();
+}
+
+function item(id: string, fields: ContainerFields = {}) {
+  const { name = 'c', attempt = 0, podSandboxId = 's' } = fields;
+  return { id, podSandboxId, name, attempt, labels: new Map<string, string>() };
+}
+
+t.test('two equal requests in flight reach the runtime once, and both are answered', async (t) => {
+  const { runtime, store } = setUp();
+  const first = store.request(podSandbox(), never);
+  const second = store.request(podSandbox(), never);
+  await settle();
+  runtime.call(0).end('s1');
+  t.same([(await first).made.id, (await second).made.id], ['s1', 's1']);
+  t.same([(await first).role, (await second).role], ['started', 'joined']);
+  t.equal(runtime.calls.length, 1);
+});
+
+t.test('a waiter that leaves ends neither the creation nor another wait', async (t) => {
+  const { runtime, store } = setUp();
+  const leave = new AbortController();
+  const first = store.request(podSandbox(), leave.signal);
+  const second = store.request(podSandbox(), never);
+  await settle();
+  leave.abort();
+  await t.rejects(first, WaiterLeftError);
+  t.equal(runtime.call(0).signal.aborted, false);
+  runtime.call(0).end('s1');
+  t.equal((await second).made.id, 's1');
+});
+
+t.test('1,000 waiters on one creation are all answered', async (t) => {
+  const { runtime, store } = setUp();
+  const asked = Array.from({ length: 1_000 }, () => store.request(podSandbox(), never));
+  await settle();
+  runtime.call(0).end('s1');
+  const ids = new Set((await Promise.all(asked)).map((grant) => grant.made.id));
+  t.same([...ids], ['s1']);
+  t.equal(runtime.calls.length, 1);
+});
+
+t.test('requests that differ only in the attempt of the pod sandbox are never merged', async (t) => {
+  const { runtime, store } = setUp();
+  const lower = store.request(podSandbox(0), never);
+  await settle();
+  const higher = store.request(podSandbox(1), never);
+  await settle();
+  t.equal(runtime.calls.length, 1, 'the higher one waits for the lower one');
+  runtime.call(0).end('s0');
+  (await lower).settle(false);
+  await settle();
+  t.same(runtime.removed, ['s0'], 'the lower one, which nobody got, is removed');
+  runtime.call(1).end('s1');
+  t.equal((await higher).made.id, 's1');
+});
+
+t.test('a lower pod sandbox attempt that was delivered is left alone', async (t) => {
+  const { runtime, store } = setUp();
+  const lower = store.request(podSandbox(0), never);
+  await settle();
+  const higher = store.request(podSandbox(1), never);
+  runtime.call(0).end('s0');
+  (await lower).settle(true);
+  await settle();
+  runtime.call(1).end('s1');
+  t.equal((await higher).made.id, 's1');
+  t.same(runtime.removed, []);
+});
+
+t.test('a creation that fails is told to every waiter and not kept', async (t) => {
+  const { runtime, store } = setUp();
+  const first = store.request(podSandbox(), never);
+  await settle();
+  runtime.call(0).fail(new Error('no network'));
+  await t.rejects(first, { message: 'no network' });
+  const second = store.request(podSandbox(), never);
+  await settle();
+  runtime.call(1).end('s1');
+  t.equal((await second).role, 'started');
+});
+
+t.test('an error nobody waited for is dropped, and the next request tries', async (t) => {
+  const { runtime, store, steps } = setUp();
+  const leave = new AbortController();
+  const first = store.request(container(), leave.signal);
+  first.catch(() => {});
+  await settle();
+  leave.abort();
+  runtime.call(0).fail(new Error('disk full'));
+  await settle();
+  t.ok(steps.includes('failed'));
+  t.equal(store.hiding, false);
+  const second = store.request(container(), never);
+  await settle();
+  runtime.call(1).end('c1');
+  t.equal((await second).made.id, 'c1');
+});
+
+t.test('a runtime that never answers ends at the creation timeout, and its call is cancelled', async (t) => {
+  const { runtime, store, clock, steps } = setUp();
+  const asked = store.request(podSandbox(), never);
+  const rejected = t.rejects(asked, CallTimeoutError);
+  await clock.advance(60_000);
+  await rejected;
+  t.equal(runtime.call(0).signal.aborted, true);
+  t.ok(steps.includes('timed out'));
+});
+
+t.test('a pod sandbox finished alone is given to the retry, after a look at the runtime', async (t) => {
+  const { runtime, store, steps } = setUp();
+  const leave = new AbortController();
+  store.request(podSandbox(), leave.signal).catch(() => {});
+  await settle();
+  leave.abort();
+  runtime.call(0).end('s1');
+  await settle();
+  t.ok(steps.includes('shown'));
+  const retry = await store.request(podSandbox(), never);
+  t.same([retry.made.id, retry.role], ['s1', 'replayed']);
+  t.same(runtime.checked, ['s1']);
+});
+
+t.test('a pod sandbox that has changed is forgotten and made anew', async (t) => {
+  const { runtime, store } = setUp();
+  const first = store.request(podSandbox(), never);
+  await settle();
+  runtime.call(0).end('s1');
+  (await first).settle(false);
+  runtime.changed.add('s1');
+  const retry = store.request(podSandbox(), never);
+  await settle();
+  runtime.call(1).end('s2');
+  t.equal((await retry).made.id, 's2');
+  t.same(runtime.removed, [], 'what is left of it is the kubelet’s');
+});
+
+t.test('a container nobody waits for is hidden while it is made and while it is held', async (t) => {
+  const { runtime, store } = setUp();
+  const leave = new AbortController();
+  store.request(container(), leave.signal).catch(() => {});
+  await settle();
+  t.equal(store.hiding, false, 'somebody waits');
+  leave.abort();
+  t.ok(store.hiddenView()(item('c1')), 'by identity, before the runtime has answered');
+  t.notOk(store.hiddenView()(item('other', { attempt: 1 })));
+  t.notOk(store.hiddenView()(item('other', { podSandboxId: 'another' })));
+  runtime.call(0).end('c1');
+  await settle();
+  t.ok(store.hiddenView()(item('c1')));
+  t.notOk(store.hiddenView()(item('c2')));
+});
+
+t.test('a container is told by its labels where the response does not name its pod sandbox', async (t) => {
+  const { store } = setUp();
+  const leave = new AbortController();
+  store.request(container(), leave.signal).catch(() => {});
+  await settle();
+  leave.abort();
+  const labels = (uid: string) =>
+    new Map([
+      ['io.kubernetes.pod.uid', uid],
+      ['io.kubernetes.pod.name', 'p'],
+      ['io.kubernetes.pod.namespace', 'n'],
+    ]);
+  const view = store.hiddenView();
+  t.notOk(view({ ...item('c1', { podSandboxId: '' }), labels: labels('another') }));
+  t.ok(view({ ...item('c1', { podSandboxId: '' }), labels: labels('u') }));
+  t.ok(view({ id: 'c1', podSandboxId: '', name: '', attempt: 0, labels: new Map() }), 'by id once it was seen');
+});
+
+t.test('a held container is given to the retry and shown once it is delivered', async (t) => {
+  const all = setUp();
+  await held(all);
+  const retry = await all.store.request(container(), never);
+  t.same([retry.made.id, retry.role], ['c1', 'replayed']);
+  t.ok(all.store.hiding, 'still hidden while the answer is under way');
+  retry.settle(true);
+  t.equal(all.store.hiding, false);
+  t.same(all.seen, ['revealed c1']);
+});
+
+t.test('what was hidden when a list was asked for stays out of it, unless delivered meanwhile', async (t) => {
+  const all = setUp();
+  await held(all);
+  const view = all.store.hiddenView();
+  const retry = await all.store.request(container(), never);
+  t.ok(view(item('c1')));
+  retry.settle(true);
+  t.notOk(view(item('c1')));
+});
+
+t.test('an answer that did not arrive leaves the container held, and the next retry gets it', async (t) => {
+  const all = setUp();
+  await held(all);
+  (await all.store.request(container(), never)).settle(false);
+  t.ok(all.store.hiding);
+  t.equal((await all.store.request(container(), never)).made.id, 'c1');
+  t.equal(all.runtime.calls.length, 1);
+});
+
+t.test('a held container nobody asks for is removed, retried until the runtime says so', async (t) => {
+  const all = setUp();
+  await held(all);
+  all.runtime.removalErrors = [new Error('busy'), new Error('busy')];
+  await all.clock.advance(9_999);
+  t.same(all.runtime.removed, []);
+  await all.clock.advance(1);
+  t.ok(all.steps.includes('removal failed'));
+  t.ok(all.store.hiding, 'hidden until it is gone');
+  await all.clock.advance(3_000);
+  t.same(all.runtime.removed, ['c1']);
+  t.equal(all.store.hiding, false);
+  t.same(all.seen, ['vanished c1']);
+  t.equal(all.clock.pending, 0);
+});
+
+t.test('a delivered container is never removed', async (t) => {
+  const { runtime, store, clock } = setUp();
+  const asked = store.request(container(), never);
+  await settle();
+  runtime.call(0).end('c1');
+  (await asked).settle(true);
+  await clock.advance(1_000_000);
+  t.same(runtime.removed, []);
+});
+
+t.test('a container being replayed when its time is up is not removed', async (t) => {
+  const all = setUp();
+  await held(all);
+  let letCheckGoOn = () => {};
+  all.runtime.checkGate = new Promise((resolve) => {
+    letCheckGoOn = resolve;
+  });
+  const retry = all.store.request(container(), never);
+  await all.clock.advance(20_000);
+  letCheckGoOn();
+  (await retry).settle(true);
+  t.same(all.runtime.removed, []);
+});
+
+t.test('a retry that comes while a container is being removed waits and makes a new one', async (t) => {
+  const all = setUp();
+  await held(all);
+  all.runtime.removalErrors = [new Error('busy')];
+  await all.clock.advance(10_000);
+  const retry = all.store.request(container(), never);
+  await settle();
+  t.equal(all.runtime.calls.length, 1, 'the name is still taken');
+  await all.clock.advance(1_000);
+  all.runtime.call(1).end('c2');
+  t.equal((await retry).made.id, 'c2');
+  t.same(all.runtime.removed, ['c1']);
+});
+
+t.test('a held container whose pod sandbox is stopped is removed at once', async (t) => {
+  const all = setUp();
+  await held(all);
+  all.store.ended('podSandbox', 's');
+  await settle();
+  t.same(all.runtime.removed, ['c1']);
+});
+
+t.test('a container finished alone in a pod sandbox that was stopped meanwhile is removed', async (t) => {
+  const { runtime, store } = setUp();
+  const leave = new AbortController();
+  store.request(container(), leave.signal).catch(() => {});
+  await settle();
+  leave.abort();
+  store.ended('podSandbox', 's');
+  runtime.call(0).end('c1');
+  await settle();
+  t.same(runtime.removed, ['c1']);
+});
+
+t.test('a delivered answer is given again until its id is used', async (t) => {
+  const { runtime, store } = setUp();
+  const first = store.request(container(), never);
+  await settle();
+  runtime.call(0).end('c1');
+  (await first).settle(true);
+  t.equal((await store.request(container(), never)).role, 'replayed');
+  store.used('container', 'c1');
+  const anew = store.request(container(), never);
+  await settle();
+  runtime.call(1).end('c2');
+  t.equal((await anew).role, 'started');
+});
+
+t.test('an answer is not given again after the replay time', async (t) => {
+  const { runtime, store, clock } = setUp();
+  const first = store.request(podSandbox(), never);
+  await settle();
+  runtime.call(0).end('s1');
+  (await first).settle(true);
+  await clock.advance(30_001);
+  void store.request(podSandbox(), never).catch(() => {});
+  await settle();
+  t.equal(runtime.calls.length, 2);
+});
+
+t.test('the least recently used answers are forgotten beyond the limit, held containers never', async (t) => {
+  const all = setUp({ maxEntries: 2 });
+  await held(all);
+  for (const name of ['a', 'b', 'd']) {
+    const asked = all.store.request(container({ name }), never);
+    await settle();
+    all.runtime.calls.at(-1)?.end(`id-${name}`);
+    (await asked).settle(true);
+  }
+  t.equal(all.store.sizes.answered, 2);
+  t.equal((await all.store.request(container(), never)).made.id, 'c1');
+  all.store.request(container({ name: 'a' }), never).catch(() => {});
+  await settle();
+  t.equal(all.runtime.calls.length, 5, 'a was forgotten and is made anew');
+});
+
+for (const [what, kind, id] of [
+  ['a full id', 'container', 'c1'.padEnd(64, '0')],
+  ['a unique prefix', 'container', 'c1'],
+] as const) {
+  t.test(`${what} that is stopped or removed is forgotten at once`, async (t) => {
+    const all = setUp();
+    await held(all, {}, 'c1'.padEnd(64, '0'));
+    all.store.ended(kind, id);
+    t.equal(all.store.hiding, false);
+    all.store.request(container(), never).catch(() => {});
+    await settle();
+    t.equal(all.runtime.calls.length, 2);
+  });
+}
+
+t.test('a prefix of two ids forgets neither', async (t) => {
+  const all = setUp();
+  await held(all, { name: 'a' }, 'ab1'.padEnd(64, '0'));
+  await held(all, { name: 'b' }, 'ab2'.padEnd(64, '0'));
+  all.store.ended('container', 'ab');
+  t.equal(all.store.sizes.hidden, 2);
+});
+
+t.test('a pod sandbox that ends takes the entries of its containers along', async (t) => {
+  const { runtime, store } = setUp();
+  const first = store.request(container(), never);
+  await settle();
+  runtime.call(0).end('c1');
+  (await first).settle(true);
+  store.ended('podSandbox', 's');
+  store.request(container(), never).catch(() => {});
+  await settle();
+  t.equal(runtime.calls.length, 2);
+  t.same(runtime.removed, [], 'a delivered container is the kubelet’s');
+});
+
+t.test('drift is named and does not undo a held container', async (t) => {
+  const all = setUp();
+  await held(all);
+  const retry = await all.store.request(container({ image: 'other' }), never);
+  t.equal(retry.made.id, 'c1');
+  const drift = all.details.find(({ step }) => step === 'drift');
+  t.same(drift?.differs, ['config.image.image']);
+});
+
+for (const [what, options, fields] of [
+  ['another pod sandbox', {}, { podSandboxId: 's2' }],
+  ['another spec hash', {}, { hash: '2' }],
+  ['any drift with onDrift recreate', { onDrift: 'recreate' }, { image: 'other' }],
+  ['a higher attempt with onAttemptBump recreate', { onAttemptBump: 'recreate' }, { attempt: 1 }],
+] as const) {
+  t.test(`${what} removes the undelivered container first and makes a new one`, async (t) => {
+    const all = setUp(options);
+    await held(all);
+    const asked = all.store.request(container(fields), never);
+    await settle();
+    t.same(all.runtime.removed, ['c1']);
+    all.runtime.call(1).end('c2');
+    t.equal((await asked).made.id, 'c2');
+  });
+
+  t.test(`${what} waits for a running creation to end before it is undone`, async (t) => {
+    const { runtime, store } = setUp(options);
+    const leave = new AbortController();
+    store.request(container(), leave.signal).catch(() => {});
+    await settle();
+    leave.abort();
+    const asked = store.request(container(fields), never);
+    await settle();
+    t.equal(runtime.calls.length, 1);
+    runtime.call(0).end('c1');
+    await settle();
+    t.same(runtime.removed, ['c1']);
+    runtime.call(1).end('c2');
+    t.equal((await asked).made.id, 'c2');
+  });
+}
+
+t.test('a higher attempt joins the running container and gets the held one', async (t) => {
+  const all = setUp();
+  await held(all);
+  const next = await all.store.request(container({ attempt: 1 }), never);
+  t.equal(next.made.id, 'c1');
+  next.settle(true);
+  t.equal((await all.store.request(container({ attempt: 1 }), never)).made.id, 'c1', 'and again, until it is used');
+  t.equal(all.runtime.calls.length, 1);
+});
+
+t.test('a higher attempt of a delivered container is made', async (t) => {
+  const { runtime, store } = setUp();
+  const first = store.request(container(), never);
+  await settle();
+  runtime.call(0).end('c0');
+  (await first).settle(true);
+  const next = store.request(container({ attempt: 1 }), never);
+  await settle();
+  runtime.call(1).end('c1');
+  t.equal((await next).made.id, 'c1');
+  t.same(runtime.removed, []);
+});
+
+t.test('a queued creation is sent as it was last asked for, and keeps its place', async (t) => {
+  const { runtime, store } = setUp({ limit: 1 });
+  store.request(podSandbox(), never).catch(() => {});
+  await settle();
+  const leave = new AbortController();
+  store.request(container({ image: 'old' }), leave.signal).catch(() => {});
+  store.request(container({ name: 'behind' }), never).catch(() => {});
+  await settle();
+  leave.abort();
+  const newer = container({ image: 'new', attempt: 1, podSandboxId: 's2', hash: '2' });
+  const asked = store.request(newer, never);
+  runtime.call(0).end('s1');
+  await settle();
+  t.equal(runtime.calls.length, 2);
+  t.ok(runtime.call(1).bytes.equals(newer.bytes));
+  runtime.call(1).end('c1');
+  t.equal((await asked).made.id, 'c1');
+});
+
+t.test('a queued creation nobody asked for within the hold time is dropped unstarted', async (t) => {
+  const { runtime, store, clock, steps } = setUp({ limit: 1 });
+  store.request(podSandbox(), never).catch(() => {});
+  await settle();
+  const leave = new AbortController();
+  store.request(container(), leave.signal).catch(() => {});
+  await settle();
+  leave.abort();
+  await clock.advance(10_001);
+  runtime.call(0).end('s1');
+  await settle();
+  t.equal(runtime.calls.length, 1);
+  t.ok(steps.includes('dropped'));
+});
+
+t.test('what refuses a creation before it begins is told to its waiters', async (t) => {
+  const { runtime, store } = setUp();
+  runtime.before = Promise.reject(new Error('already running'));
+  runtime.before.catch(() => {});
+  await t.rejects(store.request(container(), never), { message: 'already running' });
+  t.equal(runtime.calls.length, 0);
+});
+
+t.test('a replay whose caller leaves during the check leaves the container held', async (t) => {
+  const all = setUp();
+  await held(all);
+  all.runtime.checkGate = new Promise(() => {});
+  const leave = new AbortController();
+  const retry = all.store.request(container(), leave.signal);
+  await settle();
+  leave.abort();
+  await t.rejects(retry, WaiterLeftError);
+  await all.clock.advance(10_000);
+  t.same(all.runtime.removed, ['c1'], 'and is removed in its time');
+});
+
+t.test('a held container that is no longer CREATED is removed before a new one is made', async (t) => {
+  const all = setUp();
+  await held(all);
+  all.runtime.changed.add('c1');
+  const retry = all.store.request(container(), never);
+  await settle();
+  t.same(all.runtime.removed, ['c1']);
+  all.runtime.call(1).end('c2');
+  t.equal((await retry).made.id, 'c2');
+});
+
+t.test('closing leaves no timer behind', async (t) => {
+  const all = setUp();
+  await held(all);
+  all.runtime.removalErrors = [new Error('busy')];
+  await all.clock.advance(10_000);
+  t.equal(all.clock.pending, 1);
+  all.store.close();
+  t.equal(all.clock.pending, 0);
+});
+
+t.test('nothing is remembered of creations that were used', async (t: Test) => {
+  const { runtime, store } = setUp();
+  for (let n = 0; n < 50; n++) {
+    const asked = store.request(container({ name: `c${n}` }), never);
+    await settle();
+    runtime.call(n).end(`id${n}`);
+    (await asked).settle(true);
+    store.used('container', `id${n}`);
+  }
+  t.same(store.sizes, { live: 0, answered: 0, hidden: 0 });
+});

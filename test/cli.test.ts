@@ -1,0 +1,94 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t from 'tap';
+import { main } from '../src/cli.js';
+import { configOption, options } from '../src/config/options.js';
+
+const directory = mkdtempSync(join(tmpdir(), 'hf-cli-'));
+t.teardown(() => rmSync(directory, { recursive: true }));
+
+async function run(args: string[], env: Record<string, string> = {}) {
+  const result = { code: -1, stdout: '', stderr: '' };
+  result.code = await main(args, {
+    env,
+    stdout: { write: (text) => (result.stdout += text) },
+    stderr: { write: (text) => (result.stderr += text) },
+  });
+  return result;
+}
+
+const runtime = join(directory, 'runtime.sock');
+const listen = join(directory, 'listen.sock');
+const serve = ['serve', `--listen=${listen}`, `--runtime=${runtime}`];
+
+t.test('--help of serve explains every option in its group with its default', async (t) => {
+  const { code, stdout, stderr } = await run(['serve', '--help']);
+  t.equal(code, 0);
+  t.equal(stderr, '');
+  for (const option of [...Object.values(options), configOption]) {
+    t.match(stdout, new RegExp(`^  --${option.name} `, 'm'), option.name);
+    t.match(stdout, new RegExp(`^${option.group}:$`, 'm'));
+  }
+  t.match(stdout, /--hold-ttl .*\n?.*\[default: 15m\]/);
+  t.match(stdout, 'HOLDFAST_HOLD_TTL');
+});
+
+t.test('--version is the version of the package', async (t) => {
+  t.match(await run(['--version']), { code: 0, stdout: /^\d+\.\d+\.\d+\n$/, stderr: '' });
+});
+
+t.test('without a command the help goes to stderr and the run has failed', async (t) => {
+  t.match(await run([]), { code: 2, stdout: '', stderr: /holdfast serve(.|\n)*holdfast demo/ });
+});
+
+const misunderstood: [what: string, args: string[], said: RegExp][] = [
+  ['an unknown command', ['sevre'], /sevre/],
+  ['an unknown option', [...serve, '--hold-tll', '1m'], /hold-tll/],
+  ['an unknown option that is a property of every object', [...serve, '--constructor', '1m'], /constructor/],
+  ['an argument too many', [...serve, 'more'], /more/],
+  ['an option without its value', ['serve', '--runtime', '/r', '--listen'], /--listen: a value is missing/],
+  ['a negated option that is no flag', [...serve, '--no-metrics'], /unknown option --no-metrics/],
+  ['an option given twice', [...serve, '--hold-ttl=1m', '--hold-ttl=2m'], /--hold-ttl: \["1m","2m"\] are 2 values/],
+  ['a flag given both ways', [...serve, '--link-logs=true', '--no-link-logs'], /link-logs/],
+  ['a refused value', [...serve, '--max-entries', 'many'], /--max-entries: "many" is not allowed; give a whole number/],
+  ['a flag that is neither true nor false', [...serve, '--link-logs=maybe'], /--link-logs: "maybe" is not allowed/],
+  ['a number with leading dash', [...serve, '--max-entries', '-5'], /--max-entries/],
+  ['a missing runtime', ['serve', '--listen=/l'], /--runtime is missing/],
+  ['a missing listening socket', ['serve', '--runtime=/r'], /--listen is missing/],
+  ['one socket for both sides', ['serve', '--runtime=/r', '--listen=unix:///r'], /are the same socket/],
+];
+for (const [what, args, said] of misunderstood) {
+  t.test(`${what} is one line on stderr and exit code 2`, async (t) => {
+    const { code, stdout, stderr } = await run(args);
+    t.equal(code, 2);
+    t.equal(stdout, '');
+    t.match(stderr, /^holdfast: [^\n]+\n$/);
+    t.match(stderr, said);
+  });
+}
+
+t.test('the environment is read, and a wrong value there named by its variable', async (t) => {
+  t.match(await run(serve, { HOLDFAST_MAX_ENTRIES: '0' }), {
+    code: 2,
+    stderr: /^holdfast: HOLDFAST_MAX_ENTRIES: "0" is not/,
+  });
+});
+
+t.test('values keep their text: no number, array or path is read into them', async (t) => {
+  t.match((await run([...serve, '--log-level', 'x.y'])).stderr, '--log-level: "x.y"');
+  t.match((await run([...serve, '--max-entries=0x10'])).stderr, '"0x10"');
+});
+
+t.test('a socket that cannot be listened on is one line on stderr and exit code 1', async (t) => {
+  writeFileSync(join(directory, 'file'), '');
+  const { code, stderr } = await run([
+    'serve',
+    '--log-level=fatal',
+    `--runtime=${runtime}`,
+    '--listen',
+    join(directory, 'file'),
+  ]);
+  t.equal(code, 1);
+  t.match(stderr, /^holdfast: cannot listen on [^\n]*file: it is there and not a socket[^\n]*\n$/);
+});

@@ -1,0 +1,237 @@
+import { linkSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t from 'tap';
+import type { HoldfastConfig } from '../../src/config/config.js';
+import { ConfigError } from '../../src/config/config-error.js';
+import { defaults } from '../../src/config/defaults.js';
+import { configOption, environmentName, options } from '../../src/config/options.js';
+import { resolveConfig } from '../../src/config/resolve.js';
+
+const directory = mkdtempSync(join(tmpdir(), 'holdfast-config-'));
+t.teardown(() => rmSync(directory, { recursive: true }));
+
+const sockets = { listen: '/run/holdfast-test/a.sock', runtime: 'unix:///run/holdfast-test/b.sock' };
+
+function resolve(argv: Record<string, unknown>, env: Record<string, string> = {}): HoldfastConfig {
+  return resolveConfig({ argv: { ...sockets, ...argv }, env });
+}
+
+/** The message of the refusal; a call that is not refused gives a text no test expects. */
+function refusal(argv: Record<string, unknown>, env: Record<string, string> = {}): string {
+  try {
+    resolve(argv, env);
+    return 'not refused';
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return error.message;
+  }
+}
+
+function file(name: string, content: string): string {
+  const path = join(directory, name);
+  writeFileSync(path, content);
+  return path;
+}
+
+t.test('with the two sockets alone everything else has its default', async (t) => {
+  const config = resolve({});
+  t.same(config, { listen: '/run/holdfast-test/a.sock', runtime: '/run/holdfast-test/b.sock', ...defaults });
+  t.match(config, {
+    creationTimeoutMs: 900_000,
+    holdTtlMs: 900_000,
+    replayTtlMs: 900_000,
+    maxEntries: 10_000,
+    onDrift: 'keep',
+    onAttemptBump: 'join',
+    volatileAnnotations: ['kubernetes.io/config.seen'],
+    linkLogs: true,
+    drainTimeoutMs: 20_000,
+    logLevel: 'info',
+  });
+  t.equal(config.socketMode, undefined);
+  t.equal(config.metrics, undefined);
+  t.ok(config.maxCreations >= 16);
+});
+
+t.test('the configuration cannot be changed', async (t) => {
+  const config = resolve({ metrics: ':9090' });
+  for (const part of [config, config.metrics, config.volatileAnnotations, defaults]) t.ok(Object.isFrozen(part));
+});
+
+t.test('every default passes its own check and every option has a name of its own', async (t) => {
+  for (const option of Object.values(options)) {
+    if (option.default !== undefined) t.not(option.kind.parse(option.default), undefined, option.name);
+  }
+  const names = [...Object.values(options).map((option) => option.name), configOption.name];
+  t.equal(new Set(names).size, names.length);
+});
+
+t.test('command line wins over environment, environment over file, file over default', async (t) => {
+  const config = file('precedence.yaml', 'hold-ttl: 1m\nreplay-ttl: 1m\ncreation-timeout: 1m\n');
+  const env = { HOLDFAST_HOLD_TTL: '2m', HOLDFAST_REPLAY_TTL: '2m', HOLDFAST_CONFIG: config };
+  t.match(resolve({ 'hold-ttl': '3m' }, env), {
+    holdTtlMs: 180_000,
+    replayTtlMs: 120_000,
+    creationTimeoutMs: 60_000,
+    drainTimeoutMs: 20_000,
+  });
+});
+
+t.test('the sockets can come from environment and file', async (t) => {
+  const config = file('sockets.yaml', 'listen: unix:///run/holdfast-test/l.sock\n');
+  t.match(resolveConfig({ argv: { config }, env: { HOLDFAST_RUNTIME: '/run/holdfast-test/r.sock' } }), {
+    listen: '/run/holdfast-test/l.sock',
+    runtime: '/run/holdfast-test/r.sock',
+  });
+});
+
+t.test('environment names are the options in capitals, and an empty one counts as not set', async (t) => {
+  t.equal(environmentName('creation-timeout'), 'HOLDFAST_CREATION_TIMEOUT');
+  t.equal(resolve({}, { HOLDFAST_METRICS: '' }).metrics, undefined);
+  t.equal(resolve({}, { HOLDFAST_LINK_LOGS: 'false' }).linkLogs, false);
+  t.same(resolve({}, { HOLDFAST_VOLATILE_ANNOTATION: 'a,b/c' }).volatileAnnotations, ['a', 'b/c']);
+});
+
+t.test('a variable of a Kubernetes service named holdfast is not taken for an option', async (t) => {
+  t.match(resolve({}, { HOLDFAST_SERVICE_HOST: '10.0.0.1', HOLDFAST_PORT: 'tcp://10.0.0.1:1' }), {
+    holdTtlMs: 900_000,
+  });
+});
+
+t.test('YAML and JSON files mean what the command line means', async (t) => {
+  const yaml = file(
+    'all.yaml',
+    'socket-mode: 0600 # as written\nmax-entries: 5\nlink-logs: false\non-drift: recreate\nmetrics: "[::1]:9090"\n' +
+      'volatile-annotation:\n  - a\n  - b\n',
+  );
+  const json = file(
+    'all.json',
+    '{\n\t"socket-mode": "0600",\n\t"max-entries": 5,\n\t"link-logs": false,\n\t"on-drift": "recreate",\n' +
+      '\t"metrics": "[::1]:9090",\n\t"volatile-annotation": ["a", "b"]\n}',
+  );
+  const expected = {
+    socketMode: 0o600,
+    maxEntries: 5,
+    linkLogs: false,
+    onDrift: 'recreate',
+    metrics: { host: '::1', port: 9090 },
+    volatileAnnotations: ['a', 'b'],
+  };
+  t.match(resolve({ config: yaml }), expected);
+  t.match(resolve({ config: json }), expected);
+  t.same(resolve({ config: file('empty.yaml', '# nothing\n') }), resolve({}));
+  t.same(resolve({ config: file('none.yaml', 'volatile-annotation: []\n') }).volatileAnnotations, []);
+});
+
+t.test('a repeated list option collects, any other given twice is an error', async (t) => {
+  t.same(resolve({ 'volatile-annotation': ['a', 'b,c'] }).volatileAnnotations, ['a', 'b', 'c']);
+  t.equal(refusal({ 'hold-ttl': ['1m', '2m'] }), '--hold-ttl: ["1m","2m"] are 2 values; give it once');
+  t.equal(refusal({ config: ['a', 'b'] }), '--config: ["a","b"] are 2 values; give it once');
+});
+
+t.test('a refused value is one line with the option as it was given, the value and what is allowed', async (t) => {
+  const allowed = 'a duration from 100ms to 24h, like 250ms, 90s, 5m or 1h30m';
+  const config = file('wrong.yaml', 'creation-timeout: 90\n');
+  t.equal(refusal({ 'creation-timeout': '5x' }), `--creation-timeout: "5x" is not allowed; give ${allowed}`);
+  t.equal(
+    refusal({}, { HOLDFAST_CREATION_TIMEOUT: '25h' }),
+    `HOLDFAST_CREATION_TIMEOUT: "25h" is not allowed; give ${allowed}`,
+  );
+  t.equal(refusal({ config }), `creation-timeout in ${config}: "90" is not allowed; give ${allowed}`);
+  t.equal(refusal({ 'on-drift': 'a\nb' }), '--on-drift: "a\\nb" is not allowed; give one of keep, recreate');
+  t.match(
+    refusal({ 'max-entries': '1'.repeat(5000) }),
+    /^--max-entries: "1{199}… is not allowed; give a whole number from 1 to 1000000$/,
+  );
+  t.equal(refusal({ 'hold-ttl': false }), 'unknown option --no-hold-ttl');
+  t.equal(resolve({ 'link-logs': false }).linkLogs, false);
+});
+
+t.test('every option refuses nonsense by its own name', async (t) => {
+  for (const { name } of Object.values(options)) {
+    t.match(refusal({ [name]: 'no://sense !' }), `--${name}: "no://sense !" is not allowed; give `);
+  }
+});
+
+t.test('a file value of the wrong shape is refused', async (t) => {
+  for (const [name, content, said] of [
+    ['map.yaml', 'hold-ttl: {a: 1m}\n', '{"a":"1m"}'],
+    ['list.yaml', 'hold-ttl: [1m]\n', '["1m"]'],
+    ['deep.yaml', 'volatile-annotation: [[a]]\n', '[["a"]]'],
+    ['null.yaml', 'hold-ttl:\n', '""'],
+  ] as const) {
+    t.match(refusal({ config: file(name, content) }), `in ${join(directory, name)}: ${said} is not allowed; give `);
+  }
+});
+
+t.test('an unknown key of the file is an error that names it', async (t) => {
+  const config = file('unknown.yaml', 'hold-ttl: 1m\nholdTtl: 1m\n');
+  t.match(refusal({ config }), `unknown key "holdTtl" in ${config}; allowed are listen, runtime, `);
+  t.match(refusal({ config: file('nested.yaml', 'config: other.yaml\n') }), 'unknown key "config"');
+  t.match(refusal({ config: file('proto.yaml', '__proto__: x\n') }), 'unknown key "__proto__"');
+});
+
+t.test('a file that cannot be read is one line that names it', async (t) => {
+  const missing = join(directory, 'missing.yaml');
+  t.match(refusal({ config: missing }), `--config: cannot read "${missing}": ENOENT`);
+  t.match(refusal({}, { HOLDFAST_CONFIG: directory }), `HOLDFAST_CONFIG: cannot read "${directory}": EISDIR`);
+  t.match(refusal({ config: '' }), '--config: "" is not allowed; give the path of a YAML or JSON file');
+  for (const content of [
+    'a: [',
+    'a: 1\na: 2\n',
+    '- a\n',
+    'text',
+    'a: *b\n',
+    '{"a": 1',
+    'a: 1\n---\nb: 2\n',
+    '? {a: b}\n: 1\n',
+  ]) {
+    const message = refusal({ config: file('broken.yaml', content) });
+    t.match(message, /broken\.yaml/, JSON.stringify(content));
+    t.notMatch(message, /\n/, JSON.stringify(content));
+  }
+});
+
+t.test('a file that expands without bound is refused', async (t) => {
+  const rows = 'abcdefgh'
+    .split('')
+    .map((name, row, names) => `${name}: &${name} [${row === 0 ? 'x' : Array(9).fill(`*${names[row - 1]}`)}]`);
+  t.match(refusal({ config: file('bomb.yaml', rows.join('\n')) }), /bomb\.yaml": Excessive alias count/);
+});
+
+t.test('a missing socket is named, with the ways to give it', async (t) => {
+  for (const name of ['listen', 'runtime']) {
+    t.match(
+      refusal({ [name]: undefined }),
+      new RegExp(
+        `^--${name} is missing: give a unix socket .*HOLDFAST_${name.toUpperCase()}, or ${name} in the --config file`,
+      ),
+    );
+  }
+});
+
+t.test('Holdfast is never made its own runtime', async (t) => {
+  const at = (name: string) => join(directory, name);
+  const real = file('real.sock', '');
+  mkdirSync(at('d'));
+  symlinkSync(at('d'), at('linked-d'));
+  symlinkSync('real.sock', at('link.sock'));
+  symlinkSync('d/later.sock', at('dangling.sock'));
+  symlinkSync(at('loop.sock'), at('loop.sock'));
+  linkSync(real, at('hard.sock'));
+  const same = [
+    [at('x.sock'), `unix://${at('x.sock')}`],
+    [real, at('link.sock')],
+    [real, at('hard.sock')],
+    [at('d/x.sock'), at('linked-d/x.sock')],
+    [at('d/later.sock'), at('dangling.sock')],
+    [at('d/no/such/x.sock'), at('linked-d/no/such/x.sock')],
+  ] as const;
+  for (const [listen, runtime] of same) {
+    t.match(refusal({ listen, runtime }), /^--listen .* and --runtime .* are the same socket/, runtime);
+    t.match(refusal({ listen: runtime, runtime: listen }), /are the same socket/, `${runtime}, the other way round`);
+  }
+  t.match(resolve({ listen: at('loop.sock'), runtime: at('x.sock') }), { listen: at('loop.sock') });
+  t.match(resolve({ listen: at('d/x.sock'), runtime: at('x.sock') }), { listen: at('d/x.sock') });
+});

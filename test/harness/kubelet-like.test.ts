@@ -1,0 +1,127 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import t from 'tap';
+import { isRunning, KubeletLike, type KubeletLikeOptions } from '../../src/harness/kubelet-like.js';
+import { decodeMessage } from '../support/cri-client.js';
+import { type Bench, bench } from './support.js';
+
+/** Requests end long before this, unless something holds them. */
+const patientMs = 60_000;
+
+interface Sent {
+  config: { envs: { key: string }[]; mounts: { host_path: string }[]; log_path: string };
+}
+
+function kubelet({ directory, runtime }: Bench, options: Partial<KubeletLikeOptions> = {}): KubeletLike {
+  return new KubeletLike({
+    socketPath: runtime.socketPath,
+    podLogsDirectory: path.join(directory, 'logs'),
+    pods: ['web'],
+    requestTimeoutMs: patientMs,
+    backoffMs: [1, 2],
+    relistMs: 1,
+    ...options,
+  });
+}
+
+const never = new AbortController().signal;
+
+t.test('pods are brought up with one sandbox and one container each when nothing is slow', async (t) => {
+  const it = await bench(t);
+  const pods = await kubelet(it, { pods: ['a', 'b', 'c'] }).run(never);
+  t.same(pods.map(isRunning), [true, true, true]);
+  for (const made of [it.runtime.made.sandboxes, it.runtime.made.containers, it.runtime.made.starts]) {
+    t.match(made, Array(3).fill({ attempt: 0, outcome: 'finished' }));
+    t.equal(made.length, 3);
+  }
+  t.same(
+    pods[0]?.events.map(({ text }) => text),
+    ['RunPodSandbox, attempt 0', 'CreateContainer, attempt 0', 'StartContainer', 'running'],
+  );
+});
+
+t.test(
+  'sandboxes slower than the deadline are begun with attempt 0 again and again, and nothing ever runs',
+  async (t) => {
+    const it = await bench(t);
+    const held = it.runtime.hold('runPodSandbox');
+    const ended = new AbortController();
+    const run = kubelet(it, { requestTimeoutMs: 25 }).run(ended.signal);
+    await held.arrived(3);
+    ended.abort();
+    const [pod] = await run;
+    t.notOk(pod !== undefined && isRunning(pod));
+    t.ok(it.runtime.made.sandboxes.every(({ attempt }) => attempt === 0));
+    t.same(it.runtime.containers, []);
+    t.ok(pod?.events.some(({ error }) => error));
+  },
+);
+
+t.test('a READY sandbox that comes to be seen is adopted without another try', async (t) => {
+  const it = await bench(t);
+  it.runtime.hold('runPodSandboxAnswer');
+  const [pod] = await kubelet(it, { requestTimeoutMs: 1_000 }).run(never);
+  t.ok(pod?.events.some(({ text }) => text === 'sees sandbox 0, adopts it'));
+  t.equal(it.runtime.made.sandboxes.length, 1);
+  t.match(it.runtime.containers, [{ state: 'CONTAINER_RUNNING' }]);
+});
+
+t.test('a sandbox that is not READY is stopped and followed by the next attempt', async (t) => {
+  const it = await bench(t);
+  const { runtime } = it;
+  const creating = runtime.hold('createContainer');
+  const run = kubelet(it).run(never);
+  await creating.arrived();
+  runtime.stopBehindTheBack(runtime.sandboxes[0]?.id ?? '');
+  creating.release();
+  await run;
+  t.match(runtime.made.sandboxes, [{ attempt: 0 }, { attempt: 1 }]);
+  t.equal(runtime.calls('StopPodSandbox').length, 1);
+});
+
+t.test('a container seen CREATED is not used: the next attempt is made', async (t) => {
+  const it = await bench(t);
+  const { runtime } = it;
+  runtime.hold('createContainerAnswer', (name) => name.endsWith('_0'));
+  await kubelet(it, { requestTimeoutMs: 1_000 }).run(never);
+  t.match(runtime.made.containers, [
+    { attempt: 0, outcome: 'finished', callerLeft: false },
+    { attempt: 1, outcome: 'finished' },
+  ]);
+});
+
+t.test('a log file of attempt n makes the first try attempt n + 1, with its log path', async (t) => {
+  const it = await bench(t);
+  const { directory, runtime } = it;
+  const sandboxes = runtime.hold('runPodSandbox');
+  const run = kubelet(it).run(never);
+  await sandboxes.arrived();
+  const logs = path.join(directory, 'logs', `default_web_${runtime.made.sandboxes[0]?.podUid}`, 'app');
+  mkdirSync(logs, { recursive: true });
+  for (const file of ['0.log', '2.log', 'other']) writeFileSync(path.join(logs, file), '');
+  sandboxes.release();
+  await run;
+  t.match(runtime.made.containers, [{ attempt: 3 }]);
+  const sent = decodeMessage('CreateContainerRequest', runtime.made.containers[0]?.request ?? Buffer.alloc(0)) as Sent;
+  t.equal(sent.config.log_path, 'app/3.log');
+});
+
+t.test('two tries of one attempt differ in the order of the environment and the termination log', async (t) => {
+  const it = await bench(t);
+  const { runtime } = it;
+  let seed = 1;
+  const random = () => {
+    seed = (seed * 16_807) % 2_147_483_647;
+    return seed / 2_147_483_647;
+  };
+  runtime.failNext('createContainer', { code: 2, details: 'no' });
+  await kubelet(it, { random }).run(never);
+  const [first, second] = runtime.made.containers.map(
+    ({ request }) => (decodeMessage('CreateContainerRequest', request) as Sent).config,
+  );
+  const keys = (sent: Sent['config'] | undefined) => sent?.envs.map(({ key }) => key);
+  t.equal(runtime.made.containers.length, 2);
+  t.notSame(keys(first), keys(second));
+  t.same(keys(first)?.sort(), keys(second)?.sort());
+  t.not(first?.mounts[0]?.host_path, second?.mounts[0]?.host_path);
+});

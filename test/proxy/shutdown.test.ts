@@ -1,0 +1,53 @@
+import t from 'tap';
+import { settle } from '../support/manual-clock.js';
+import { Rig } from '../support/rig.js';
+
+/** What keeps this process alive, by kind; immediates and what ends by itself in this turn left out. */
+function resources(): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const kind of process.getActiveResourcesInfo()) {
+    if (kind !== 'Immediate') counts[kind] = (counts[kind] ?? 0) + 1;
+  }
+  return counts;
+}
+
+t.test('no timer, listener or socket is left after shutdown', async (t) => {
+  const before = resources();
+  const rig = await Rig.start(t);
+  const pod = rig.pod();
+  const podSandboxId = await rig.podSandbox(pod);
+  await rig.heldContainer(pod, podSandboxId);
+  rig.client.stream('GetContainerEvents').on('error', () => {});
+  await rig.runtime.subscribed();
+  await rig.listed();
+  await rig.close();
+  t.equal(rig.clock.pending, 0);
+  for (let turn = 0; turn < 50 && JSON.stringify(resources()) !== JSON.stringify(before); turn++) await settle();
+  t.same(resources(), before);
+});
+
+t.test('calls in flight are let end, new connections are not taken', async (t) => {
+  const rig = await Rig.start(t);
+  const hold = rig.runtime.hold('runPodSandbox');
+  const asked = rig.podSandbox(rig.pod());
+  await hold.arrived();
+  const closed = rig.holdfast?.close();
+  await settle();
+  const late = rig.anotherClient();
+  t.teardown(() => late.close());
+  await t.rejects(late.call('Version'), { code: 14 });
+  hold.release();
+  t.equal(await asked, rig.runtime.sandboxes[0]?.id);
+  await closed;
+});
+
+t.test('what does not end is cut off after the drain timeout', async (t) => {
+  const rig = await Rig.start(t, { config: { drainTimeoutMs: 5_000 } });
+  const hold = rig.runtime.hold('runPodSandbox');
+  const rejected = t.rejects(rig.podSandbox(rig.pod()), { code: 14 });
+  await hold.arrived();
+  const closed = rig.holdfast?.close();
+  await rig.clock.advance(5_000);
+  await closed;
+  await rejected;
+});
