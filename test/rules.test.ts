@@ -21,7 +21,10 @@ t.test('rule 1: a creation reaches the runtime once, however many ask for it', a
   const rig = await Rig.start(t);
   const pod = rig.pod();
   const hold = rig.runtime.hold('runPodSandbox');
-  const asked = [1, 2, 3].map(() => rig.client.call('RunPodSandbox', pod.runPodSandboxRequest()));
+  const ask = () => rig.client.call('RunPodSandbox', pod.runPodSandboxRequest());
+  const asked = [ask()];
+  await hold.arrived();
+  asked.push(ask(), ask());
   await rig.step('waiter joined', 'podSandbox', 2);
   hold.release();
   const ids = (await Promise.all(asked)).map((answer) => answer.pod_sandbox_id);

@@ -43,7 +43,8 @@ export interface CreationRuntime<Origin, Answer> {
 }
 
 export interface CreationObserver<Origin, Answer> {
-  step(step: CreationStep, creation: Creation<Origin, Answer>, detail?: Readonly<Record<string, unknown>>): void;
+  /** @param detail `ageMs` since the creation was first asked for, and more by step. */
+  step(step: CreationStep, creation: Creation<Origin, Answer>, detail: Readonly<Record<string, unknown>>): void;
   /** A container that was hidden may now be seen. */
   revealed(creation: Creation<Origin, Answer>): void;
   /** A container that was hidden is no more. */
@@ -203,6 +204,10 @@ export class CreationStore<Origin, Answer> {
     }
   }
 
+  #step(step: CreationStep, creation: Creation<Origin, Answer>, detail: Readonly<Record<string, unknown>> = {}): void {
+    this.#observer.step(step, creation, { ageMs: this.#clock.now() - creation.call.begunMs, ...detail });
+  }
+
   #find(fingerprint: Fingerprint): Creation<Origin, Answer> | undefined {
     const exact = this.#live.get(fingerprint.key) ?? this.#answered.get(fingerprint.key);
     if (exact !== undefined) return exact;
@@ -228,13 +233,13 @@ export class CreationStore<Origin, Answer> {
       succeeded: (made, waiters) => this.#succeeded(creation, made, waiters),
       failed: (error, waiters) => this.#failed(creation, error, waiters),
       waiterLeft: (waiters) => {
-        this.#observer.step('waiter left', creation, { waiters });
+        this.#step('waiter left', creation, { waiters });
         if (waiters === 0 && creation.call.phase === 'running') this.#hide(creation);
       },
     });
     this.#index(creation, fingerprint.key);
     this.#joinFamily(creation);
-    this.#observer.step('queued', creation, { behind: this.#admission.queued });
+    this.#step('queued', creation, { behind: this.#admission.queued });
     void this.#carryOut(creation, predecessors);
     return creation;
   }
@@ -257,7 +262,7 @@ export class CreationStore<Origin, Answer> {
         const running = call.run(this.#options.creationTimeoutMs, (signal) =>
           this.#runtime.create(bytes, fingerprint, origin, signal),
         );
-        this.#observer.step('started', creation, { queuedMs: this.#clock.now() - call.begunMs });
+        this.#step('started', creation);
         if (call.waiters === 0) this.#hide(creation);
         await running;
       });
@@ -271,7 +276,7 @@ export class CreationStore<Origin, Answer> {
     role: 'started' | 'joined',
     signal: AbortSignal,
   ): Promise<Grant<Origin, Answer>> {
-    if (role === 'joined') this.#observer.step('waiter joined', creation, { waiters: creation.call.waiters + 1 });
+    if (role === 'joined') this.#step('waiter joined', creation, { waiters: creation.call.waiters + 1 });
     return this.#grant(creation, role, await creation.call.join(signal));
   }
 
@@ -290,11 +295,11 @@ export class CreationStore<Origin, Answer> {
       throw error;
     }
     if (asMade && !creation.forgotten && !creation.doomed) {
-      this.#observer.step('replayed', creation);
+      this.#step('replayed', creation);
       return this.#grant(creation, 'replayed', made);
     }
     if (!asMade && !creation.forgotten && !creation.doomed) {
-      this.#observer.step('changed', creation);
+      this.#step('changed', creation);
       if (creation.kind === 'container' && !creation.delivered) this.#doom(creation, 'superseded');
       else this.#forget(creation, 'changed behind');
     }
@@ -334,17 +339,12 @@ export class CreationStore<Origin, Answer> {
     this.#byId.set(made.id, creation);
     creation.claim(waiters);
     if (creation.kind === 'podSandbox') this.#moveToAnswered(creation);
-    const tookMs = this.#clock.now() - creation.call.begunMs;
-    if (waiters > 0) this.#observer.step('answered', creation, { waiters, tookMs });
+    if (waiters > 0) this.#step('answered', creation, { waiters });
     else if (!creation.doomed) this.#hold(creation);
   }
 
   #failed(creation: Creation<Origin, Answer>, error: unknown, waiters: number): void {
-    this.#observer.step(failureStep(error), creation, {
-      waiters,
-      error,
-      tookMs: this.#clock.now() - creation.call.begunMs,
-    });
+    this.#step(failureStep(error), creation, { waiters, error });
     this.#unindex(creation);
     this.#vanish(creation);
   }
@@ -352,7 +352,7 @@ export class CreationStore<Origin, Answer> {
   /** Nobody waits for it: a pod sandbox is simply there, a container is kept out of sight until somebody asks. */
   #hold(creation: Creation<Origin, Answer>): void {
     if (creation.kind === 'podSandbox') {
-      this.#observer.step('shown', creation);
+      this.#step('shown', creation);
       return;
     }
     this.#hide(creation);
@@ -360,7 +360,7 @@ export class CreationStore<Origin, Answer> {
       this.#doom(creation, 'its pod sandbox ended');
       return;
     }
-    this.#observer.step('held', creation);
+    this.#step('held', creation);
     creation.cancelHoldTimer();
     if (this.#closed) return;
     creation.cancelHoldTimer = this.#clock.after(this.#options.holdTtlMs, () => {
@@ -372,7 +372,7 @@ export class CreationStore<Origin, Answer> {
     if (creation.delivered || creation.forgotten) return;
     creation.delivered = true;
     creation.cancelHoldTimer();
-    this.#observer.step('delivered', creation);
+    this.#step('delivered', creation);
     this.#leaveFamily(creation);
     this.#moveToAnswered(creation);
     this.#reveal(creation);
@@ -380,7 +380,7 @@ export class CreationStore<Origin, Answer> {
 
   #forget(creation: Creation<Origin, Answer>, why: string): void {
     creation.forgotten = true;
-    this.#observer.step('forgotten', creation, { why });
+    this.#step('forgotten', creation, { why });
     this.#unindex(creation);
     this.#reveal(creation);
     creation.markGone();
@@ -394,7 +394,7 @@ export class CreationStore<Origin, Answer> {
     this.#unindex(creation);
     this.#joinFamily(creation);
     if (creation.made !== undefined) this.#byId.set(creation.made.id, creation);
-    if (why === 'superseded') this.#observer.step('superseded', creation);
+    if (why === 'superseded') this.#step('superseded', creation);
     void this.#removeWhenQuiet(creation, why);
   }
 
@@ -405,10 +405,10 @@ export class CreationStore<Origin, Answer> {
       if (creation.made === undefined || creation.delivered || creation.forgotten) break;
       try {
         await this.#runtime.remove(creation);
-        this.#observer.step('reaped', creation, { why, heldMs: this.#clock.now() - creation.call.lastAskedMs });
+        this.#step('reaped', creation, { why, heldMs: this.#clock.now() - creation.call.lastAskedMs });
         break;
       } catch (error) {
-        this.#observer.step('removal failed', creation, { error, nextTryMs: pauseMs });
+        this.#step('removal failed', creation, { error, nextTryMs: pauseMs });
       }
       await this.#pause(pauseMs);
       pauseMs = Math.min(2 * pauseMs, removalBackoffMs.longest);
@@ -449,7 +449,7 @@ export class CreationStore<Origin, Answer> {
   #noteDrift(creation: Creation<Origin, Answer>, asked: Fingerprint): boolean {
     if (creation.fingerprint.digest === asked.digest) return false;
     const differs = driftOf(creation.fingerprint.parts, asked.parts);
-    this.#observer.step('drift', creation, { differs, askedAttempt: asked.identity.attempt });
+    this.#step('drift', creation, { differs, askedAttempt: asked.identity.attempt });
     return true;
   }
 

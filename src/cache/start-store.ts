@@ -72,11 +72,7 @@ export class StartStore<Origin, Answer> {
   readonly #runtime: StartRuntime<Origin, Answer>;
   readonly #admission: Admission;
   readonly #clock: Clock;
-  readonly #observe: (
-    step: StartStep,
-    start: Start<Origin, Answer>,
-    detail?: Readonly<Record<string, unknown>>,
-  ) => void;
+  readonly #observe: (step: StartStep, start: Start<Origin, Answer>, detail: Readonly<Record<string, unknown>>) => void;
   readonly #options: StartStoreOptions;
   readonly #inFlight = new Map<string, Start<Origin, Answer>>();
   /** Started, and nobody is known to have been told. */
@@ -87,7 +83,7 @@ export class StartStore<Origin, Answer> {
     runtime: StartRuntime<Origin, Answer>,
     admission: Admission,
     clock: Clock,
-    observe: (step: StartStep, start: Start<Origin, Answer>, detail?: Readonly<Record<string, unknown>>) => void,
+    observe: (step: StartStep, start: Start<Origin, Answer>, detail: Readonly<Record<string, unknown>>) => void,
     options: StartStoreOptions,
   ) {
     this.#runtime = runtime;
@@ -120,14 +116,14 @@ export class StartStore<Origin, Answer> {
   ): Promise<StartGrant<Answer>> {
     const running = this.#inFlight.get(containerId);
     if (running !== undefined) {
-      this.#observe('waiter joined', running, { waiters: running.call.waiters + 1 });
+      this.#step('waiter joined', running, { waiters: running.call.waiters + 1 });
       return this.#grant(running, 'joined', await running.call.join(signal));
     }
     const finished = this.#finished.get(containerId);
     if (finished?.call.result !== undefined) {
       const state = await this.#runtime.stateOf(containerId, origin);
       if (state === 'running' || state === 'exited') {
-        this.#observe('replayed', finished);
+        this.#step('replayed', finished);
         return this.#grant(finished, 'replayed', finished.call.result);
       }
       this.#finished.delete(containerId);
@@ -161,13 +157,17 @@ export class StartStore<Origin, Answer> {
       await start.call.ended;
       if (start.call.phase !== 'succeeded') continue;
       if ((await this.#runtime.stateOf(start.containerId, start.origin)) !== 'running') continue;
-      this.#observe('guarded', start, { askedAttempt: fingerprint.identity.attempt });
+      this.#step('guarded', start, { askedAttempt: fingerprint.identity.attempt });
       throw new StartedMeanwhileError(start.containerId, identity.attempt);
     }
   }
 
   close(): void {
     this.#closed = true;
+  }
+
+  #step(step: StartStep, start: Start<Origin, Answer>, detail: Readonly<Record<string, unknown>> = {}): void {
+    this.#observe(step, start, { ageMs: this.#clock.now() - start.call.begunMs, ...detail });
   }
 
   #begin(containerId: string, bytes: Buffer, origin: Origin, known: StartIdentity | undefined): Start<Origin, Answer> {
@@ -178,11 +178,11 @@ export class StartStore<Origin, Answer> {
       call: new DetachedCall<Answer>(this.#clock, {
         succeeded: (_, waiters) => this.#succeeded(start, waiters),
         failed: (error, waiters) => this.#failed(start, error, waiters),
-        waiterLeft: (waiters) => this.#observe('waiter left', start, { waiters }),
+        waiterLeft: (waiters) => this.#step('waiter left', start, { waiters }),
       }),
     };
     this.#inFlight.set(containerId, start);
-    this.#observe('queued', start, { behind: this.#admission.queued });
+    this.#step('queued', start, { behind: this.#admission.queued });
     void this.#carryOut(start, bytes);
     return start;
   }
@@ -197,7 +197,7 @@ export class StartStore<Origin, Answer> {
       const running = call.run(this.#options.creationTimeoutMs, (signal) =>
         this.#runtime.start(bytes, start.origin, signal),
       );
-      this.#observe('started', start, { queuedMs: this.#clock.now() - call.begunMs });
+      this.#step('started', start);
       await running;
     });
   }
@@ -205,13 +205,12 @@ export class StartStore<Origin, Answer> {
   #succeeded(start: Start<Origin, Answer>, waiters: number): void {
     this.#inFlight.delete(start.containerId);
     this.#finished.set(start.containerId, start);
-    const tookMs = this.#clock.now() - start.call.begunMs;
-    this.#observe(waiters > 0 ? 'answered' : 'held', start, { waiters, tookMs });
+    this.#step(waiters > 0 ? 'answered' : 'held', start, { waiters });
   }
 
   #failed(start: Start<Origin, Answer>, error: unknown, waiters: number): void {
     this.#inFlight.delete(start.containerId);
-    this.#observe(failureStep(error), start, { waiters, error, tookMs: this.#clock.now() - start.call.begunMs });
+    this.#step(failureStep(error), start, { waiters, error });
   }
 
   #grant(start: Start<Origin, Answer>, role: StartGrant<Answer>['role'], answer: Answer): StartGrant<Answer> {
@@ -221,7 +220,7 @@ export class StartStore<Origin, Answer> {
       settle: (delivered) => {
         if (!delivered || this.#finished.peek(start.containerId) !== start) return;
         this.#finished.delete(start.containerId);
-        this.#observe('delivered', start);
+        this.#step('delivered', start);
       },
     };
   }

@@ -23,14 +23,14 @@ export class LifeLog {
     this.#metrics = metrics;
   }
 
-  creation<O, A>(step: CreationStep, creation: Creation<O, A>, detail?: Detail): void {
+  creation<O, A>(step: CreationStep, creation: Creation<O, A>, detail: Detail): void {
     const { kind: _, ...identity } = creation.fingerprint.identity;
     const { kind, podSandboxId, made } = creation;
     this.#count(step, kind, creation.call);
     this.#write(step, { kind, ...identity, id: made?.id, ...(podSandboxId !== '' && { podSandboxId }) }, detail);
   }
 
-  start<O, A>(step: StartStep, start: Start<O, A>, detail?: Detail): void {
+  start<O, A>(step: StartStep, start: Start<O, A>, detail: Detail): void {
     this.#count(step, 'start', start.call);
     if (step === 'guarded') this.#metrics.guarded.inc();
     this.#write(step, { kind: 'start', id: start.containerId }, detail);
@@ -48,7 +48,7 @@ export class LifeLog {
     }
   }
 
-  #write(step: string, who: object, { error, ...detail }: Detail = {}): void {
+  #write(step: string, who: object, { error, ...detail }: Detail): void {
     const fields: Record<string, unknown> = { step, ...who };
     for (const [name, value] of Object.entries(detail)) {
       fields[name] = name.endsWith('Ms') && typeof value === 'number' ? Math.round(value) : value;

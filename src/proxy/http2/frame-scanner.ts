@@ -1,12 +1,13 @@
 /**
- * Reads one direction of a connection frame by frame, however its bytes are cut, and lets through what its sink wants let
- * through, as contiguous ranges of the chunks it was given. It knows where frames begin and end, not what they mean.
+ * Reads one direction of a connection frame by frame, however its bytes are cut, and lets through what its sink wants
+ * let through, as contiguous ranges of the chunks it was given. It knows where frames begin and end, not what they
+ * mean.
  */
 import { frameHeaderBytes, writeFrameHeader } from './frames.js';
 
 /**
- * What becomes of a frame: `forward` lets it through piece by piece, `collect` hands its whole payload to the sink, `drop`
- * skips it, `stop` ends the reading for good.
+ * What becomes of a frame: `forward` lets it through piece by piece, `collect` hands its whole payload to the sink,
+ * `drop` skips it, `stop` ends the reading for good.
  */
 export type FrameMode = 'forward' | 'collect' | 'drop' | 'stop';
 

@@ -1,6 +1,6 @@
 /**
- * HTTP/2 frames as bytes (RFC 9113 sections 4 and 6): the constants, and writers for the frames Holdfast makes itself. It knows no
- * connection and keeps no state.
+ * HTTP/2 frames as bytes (RFC 9113 sections 4 and 6): the constants, and writers for the frames Holdfast makes itself.
+ * It knows no connection and keeps no state.
  */
 
 /** What a client sends first (RFC 9113 section 3.4). */
@@ -44,7 +44,9 @@ export const initialSettings = { headerTableSize: 4096, windowSize: 65_535, maxF
 /** The largest window and stream id (31 bits). */
 export const max31 = 0x7fffffff;
 
-/** Payloads of the frames Holdfast writes stay within the smallest SETTINGS_MAX_FRAME_SIZE there is, so it need not ask. */
+/**
+ * Payloads of the frames Holdfast writes stay within the smallest SETTINGS_MAX_FRAME_SIZE there is, so it need not ask.
+ */
 export const ownFramePayloadBytes = initialSettings.maxFrameSize;
 
 export function isClientStream(streamId: number): boolean {
@@ -110,7 +112,10 @@ export function forEachSetting(payload: Buffer, visit: (id: number, value: numbe
   for (let at = 0; at + 6 <= payload.length; at += 6) visit(payload.readUInt16BE(at), payload.readUInt32BE(at + 2), at);
 }
 
-/** DATA and HEADERS payloads without padding (RFC 9113 section 6.1); undefined where the padding is longer than the frame. */
+/**
+ * DATA and HEADERS payloads without padding (RFC 9113 section 6.1); undefined where the padding is longer than the
+ * frame.
+ */
 export function withoutPadding(flags: number, payload: Buffer): Buffer | undefined {
   if ((flags & Flag.padded) === 0) return payload;
   const padding = payload[0];

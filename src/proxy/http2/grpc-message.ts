@@ -1,5 +1,6 @@
 /**
- * gRPC's own wire forms (grpc/doc/PROTOCOL-HTTP2.md): message framing, compression, deadline and status text. It knows no HTTP/2.
+ * gRPC's own wire forms (grpc/doc/PROTOCOL-HTTP2.md): message framing, compression, deadline and status text. It knows
+ * no HTTP/2.
  */
 import { gunzip, gunzipSync, inflate, inflateSync } from 'node:zlib';
 

@@ -1,6 +1,7 @@
 /**
- * One downstream connection on its sockets: waits for the runtime, finds out whether HTTP/2 is spoken, and carries bytes between the two
- * sockets and the router (or, for anything else, between the two sockets) with back-pressure. It knows no frames.
+ * One downstream connection on its sockets: waits for the runtime, finds out whether HTTP/2 is spoken, and carries
+ * bytes between the two sockets and the router (or, for anything else, between the two sockets) with back-pressure. It
+ * knows no frames.
  */
 import net from 'node:net';
 import type { Clock } from '../../clock.js';
@@ -19,7 +20,8 @@ export interface Link {
    * Sends GOAWAY (NO_ERROR, last stream seen) and takes no new stream.
    *
    * @param isStreaming Whether calls of this path may stay open for ever and so do not count.
-   * @returns Resolves when no other call is left and what was written has reached the socket; at once where the connection is not HTTP/2.
+   * @returns Resolves when no other call is left and what was written has reached the socket; at once where the
+   * connection is not HTTP/2.
    */
   drain(isStreaming: (path: string) => boolean): Promise<void>;
   /** Closes both sockets now. */
@@ -34,7 +36,9 @@ export interface LinkOptions {
   readonly limits?: Partial<Limits>;
 }
 
-/** The runtime is looked for this often while it is not there: rule "reconnects within a second", with room to spare. */
+/**
+ * The runtime is looked for this often while it is not there: rule "reconnects within a second", with room to spare.
+ */
 const firstRetryMs = 100;
 const lastRetryMs = 500;
 

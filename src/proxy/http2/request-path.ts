@@ -1,6 +1,7 @@
 /**
- * Everything that goes to the runtime: the client's frames, less those of streams taken out. It decodes every request header block to
- * decide by `:path`, and keeps the runtime's view of stream ids, header table and windows free of what it never sees.
+ * Everything that goes to the runtime: the client's frames, less those of streams taken out. It decodes every request
+ * header block to decide by `:path`, and keeps the runtime's view of stream ids, header table and windows free of what
+ * it never sees.
  */
 import type { Clock } from '../../clock.js';
 import { type FrameMode, FrameScanner, type FrameSink } from './frame-scanner.js';

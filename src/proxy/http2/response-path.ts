@@ -1,6 +1,7 @@
 /**
- * Everything that goes to the client: the runtime's frames, and between them those of Holdfast. It keeps what only shows in this
- * direction: the client's connection window, frames held back for it, and the client's settings as they come into force.
+ * Everything that goes to the client: the runtime's frames, and between them those of Holdfast. It keeps what only
+ * shows in this direction: the client's connection window, frames held back for it, and the client's settings as they
+ * come into force.
  */
 import { ConnectionWindow } from './flow-control.js';
 import { type FrameMode, FrameScanner, type FrameSink } from './frame-scanner.js';
@@ -13,6 +14,7 @@ import {
   frameHeaderBytes,
   headersFrames,
   initialSettings,
+  isClientStream,
   max31,
   Setting,
   withoutPadding,
@@ -41,7 +43,10 @@ interface HeldFrame {
   payload: Buffer;
 }
 
-/** One SETTINGS frame of the client, as far as it concerns what Holdfast sends: in force once the runtime's ACK has gone out. */
+/**
+ * One SETTINGS frame of the client, as far as it concerns what Holdfast sends: in force once the runtime's ACK has gone
+ * out.
+ */
 export interface ClientSettings {
   initialWindowSize: number | undefined;
   /** In the order named. */
@@ -60,7 +65,10 @@ export class ResponsePath implements FrameSink {
   readonly #unacknowledged: ClientSettings[] = [];
   /** The client's SETTINGS_INITIAL_WINDOW_SIZE in force. */
   initialWindowSize: number = initialSettings.windowSize;
-  /** What of each stream's window is not used, because the client has asked for a smaller one and its ACK has not gone out. */
+  /**
+   * What of each stream's window is not used, because the client has asked for a smaller one and its ACK has not gone
+   * out.
+   */
   #withheldWindow = 0;
 
   readonly #host: ResponsePathHost;
@@ -78,7 +86,10 @@ export class ResponsePath implements FrameSink {
   #blockOpen = false;
   #settingsSeen = false;
   #headerTableLimit: number = initialSettings.headerTableSize;
-  /** Table size updates the client waits for in the next header block (RFC 7541 section 4.2): the lowest limit, and the last. */
+  /**
+   * Table size updates the client waits for in the next header block (RFC 7541 section 4.2): the lowest limit, and the
+   * last.
+   */
   #sizeUpdate: { lowest: number; last: number } | undefined;
 
   constructor(host: ResponsePathHost) {
@@ -134,8 +145,9 @@ export class ResponsePath implements FrameSink {
   }
 
   /**
-   * SETTINGS of the client have gone to the runtime. They are in force when its ACK goes out; but a smaller window is honoured at once,
-   * as by a server that reads them before it answers (nghttp2 resets a stream that is over its new window at the ACK).
+   * SETTINGS of the client have gone to the runtime. They are in force when its ACK goes out; but a smaller window is
+   * honoured at once, as by a server that reads them before it answers (nghttp2 resets a stream that is over its new
+   * window at the ACK).
    */
   clientSettings(settings: ClientSettings): void {
     this.#unacknowledged.push(settings);
@@ -303,7 +315,9 @@ export class ResponsePath implements FrameSink {
     this.#scanner.insert(frame(FrameType.goAway, 0, 0, rewritten));
     // The client sends these again on another connection.
     for (const [id, stream] of streams.active) {
-      if (id > last && stream instanceof TakenStream) stream.leave('cancelled');
+      if (id <= last || !isClientStream(id)) continue;
+      if (stream instanceof TakenStream) stream.leave('cancelled');
+      else streams.close(id);
     }
   }
 
@@ -333,7 +347,9 @@ export class ResponsePath implements FrameSink {
     this.#held.splice(0, released);
   }
 
-  /** Sends what the window allows, cut into smaller frames where needed: the client may wait for less than a whole one. */
+  /**
+   * Sends what the window allows, cut into smaller frames where needed: the client may wait for less than a whole one.
+   */
   #releaseData(held: HeldFrame): boolean {
     const { flags, streamId } = held;
     for (;;) {

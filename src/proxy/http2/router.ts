@@ -1,6 +1,7 @@
 /**
- * One downstream connection and its upstream connection: chunks of both go in, chunks for both come out. It ties the two directions
- * and the taken streams together and ends the connection when a peer breaks the protocol; it knows no sockets and no CRI.
+ * One downstream connection and its upstream connection: chunks of both go in, chunks for both come out. It ties the
+ * two directions and the taken streams together and ends the connection when a peer breaks the protocol; it knows no
+ * sockets and no CRI.
  */
 import { randomBytes } from 'node:crypto';
 import type { Clock } from '../../clock.js';
@@ -15,14 +16,18 @@ import type { TakenStream } from './taken-stream.js';
 
 export interface RouterHandlers {
   /**
-   * Decides at the request headers. `pass`: forwarded verbatim. `observe`: forwarded verbatim while the (small, unary) request message is
-   * also read and given to `observe`. `take`: the stream never reaches the runtime; `take` is called once the whole request is there.
+   * Decides at the request headers. `pass`: forwarded verbatim. `observe`: forwarded verbatim while the (small, unary)
+   * request message is also read and given to `observe`. `take`: the stream never reaches the runtime; `take` is called
+   * once the whole request is there.
    */
   decide(path: string): 'pass' | 'observe' | 'take';
   /** The request message, before its last byte is forwarded; not called where it is large or cannot be read. */
   observe(path: string, request: Buffer): void;
   take(call: TakenCall): void;
-  /** A peer broke the protocol or a limit, or something here failed, and the connection ends for it: for a log line and a counter. */
+  /**
+   * A peer broke the protocol or a limit, or something here failed, and the connection ends for it: for a log line and
+   * a counter.
+   */
   violation?(peer: 'downstream' | 'upstream', reason: string): void;
 }
 

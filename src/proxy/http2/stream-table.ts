@@ -1,4 +1,7 @@
-/** The streams of one connection that are open, and what is known of all others: their ids are at most `highestId`, or not used yet. */
+/**
+ * The streams of one connection that are open, and what is known of all others: their ids are at most `highestId`, or
+ * not used yet.
+ */
 import { isClientStream } from './frames.js';
 import { SingleMessageReader, tryDecompressSync } from './grpc-message.js';
 import { TakenStream } from './taken-stream.js';

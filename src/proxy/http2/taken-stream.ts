@@ -1,6 +1,7 @@
 /**
- * The gRPC server side of one stream that was taken out of a connection: request in, TakenCall out, answer back, as deadline, resets
- * and the client's stream window allow. It knows its own stream only; what it writes goes through its host.
+ * The gRPC server side of one stream that was taken out of a connection: request in, TakenCall out, answer back, as
+ * deadline, resets and the client's stream window allow. It knows its own stream only; what it writes goes through its
+ * host.
  */
 import type { Clock } from '../../clock.js';
 import type { LeaveReason, Metadata, Status, TakenCall } from '../taken-call.js';
@@ -343,7 +344,8 @@ export class TakenStream implements TakenCall {
   }
 
   /**
-   * The next DATA frame, at most `maxBytes` long and leaving `withheldBytes` of the stream window; undefined: none for now.
+   * The next DATA frame, at most `maxBytes` long and leaving `withheldBytes` of the stream window; undefined: none for
+   * now.
    */
   nextFrame(maxBytes: number, withheldBytes: number): Buffer | undefined {
     const room = Math.min(maxBytes, this.#window - withheldBytes, ownFramePayloadBytes);

@@ -165,24 +165,8 @@ t.test(
       { name: 'authorization', value: 'secret', neverIndexed: true },
       { name: 'x-large', value: 'v'.repeat(30_000) },
     ];
-    const bytes = Buffer.concat([
-      Buffer.from([2, 0x80, 0, 0, 7, 99]),
-      encodeLiteralBlock(fields),
-      indexed('x-fills', 'table'),
-      Buffer.alloc(2),
-    ]);
-    const flags = Flag.endStream | Flag.padded | Flag.priority;
-    await bench.client(
-      frame(FrameType.headers, flags, 1, bytes.subarray(0, 6 + 10_000).fill(0, 6 + 10_000 - 2)).fill(
-        bytes.subarray(0, 6),
-        9,
-        15,
-      ),
-    );
-    t.strictSame(bench.toRuntime.frames(), [], 'nothing goes before the block is complete');
-    const again = await RouterBench.started();
     const content = Buffer.concat([encodeLiteralBlock(fields), indexed('x-fills', 'table')]);
-    await again.client(
+    await bench.client(
       frame(
         FrameType.headers,
         Flag.endStream | Flag.priority,
@@ -192,7 +176,7 @@ t.test(
       frame(FrameType.continuation, 0, 1, content.subarray(16_000, 32_000)),
       frame(FrameType.continuation, Flag.endHeaders, 1, content.subarray(32_000)),
     );
-    const frames = again.toRuntime.frames();
+    const frames = bench.toRuntime.frames();
     t.strictSame(
       frames.map(({ type }) => type),
       [FrameType.headers, FrameType.continuation],
@@ -359,6 +343,6 @@ t.test('custom metadata of a taken call is as sent, gRPC’s own left out', asyn
     ['x-text', 'a, b'],
     ['grpc-trace-bin', 'AA'],
   ]);
-  t.equal(call.deadlineMs, 2000);
+  t.equal(call.deadlineMs, bench.clock.now() + 2000);
   void call.end(ok);
 });
