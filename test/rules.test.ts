@@ -3,6 +3,7 @@ import { existsSync, readlinkSync } from 'node:fs';
 import path from 'node:path';
 import * as grpc from '@grpc/grpc-js';
 import t from 'tap';
+import { exchange, startBackend } from './support/any-backend.js';
 import { type CriClient, encodeMessage } from './support/cri-client.js';
 import { Rig } from './support/rig.js';
 
@@ -513,6 +514,20 @@ t.test('rule 14: calls that make nothing reach the runtime as they are, in eithe
     status.UNIMPLEMENTED,
   );
 });
+
+t.test(
+  'rule 14: methods in no proto pass in every shape, bytes, metadata, trailers and status unchanged',
+  async (t) => {
+    const rig = await Rig.start(t, { runtimeUp: false });
+    const backend = await startBackend(rig.config.runtime);
+    t.teardown(() => backend.forceShutdown());
+    for (const shape of ['unary', 'clientStream', 'serverStream', 'bidi'] as const) {
+      const straight = await exchange(rig.config.runtime, shape);
+      t.match(straight.received, /^(first|second)/m);
+      t.same(await exchange(rig.config.listen, shape), straight, shape);
+    }
+  },
+);
 
 t.test('rule 14: the cancellation of any other call reaches the runtime', async (t) => {
   const rig = await Rig.start(t);

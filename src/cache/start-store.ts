@@ -150,6 +150,7 @@ export class StartStore<Origin, Answer> {
    * @throws {StartedMeanwhileError} That attempt runs.
    */
   async beforeCreate(fingerprint: Fingerprint): Promise<void> {
+    if (fingerprint.kind !== 'container') return;
     for (const start of [...this.#inFlight.values(), ...this.#finished.values()]) {
       if (start.call.inFlight && start.call.waiters > 0) continue;
       const identity = await start.identity;

@@ -1,5 +1,5 @@
 /** `holdfast serve`: from options to a running proxy and, on a signal, to its orderly end. */
-import { type DestinationStream, destination, type Logger, pino, stdTimeFunctions } from 'pino';
+import { type DestinationStream, type Logger, pino, stdTimeFunctions } from 'pino';
 import type { Registry } from 'prom-client';
 import type { CommandModule } from 'yargs';
 import { type Admin, serveAdmin } from '../admin/http.js';
@@ -7,6 +7,7 @@ import type { HoldfastConfig } from '../config/config.js';
 import { configOption, type Option, options } from '../config/options.js';
 import { resolveConfig } from '../config/resolve.js';
 import { version } from '../config/version.js';
+import { logOutput } from './log-output.js';
 
 /** Environment variables by name. */
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -35,14 +36,24 @@ export function serveCommand(env: Environment): CommandModule {
     },
     async handler(argv) {
       const config = resolveConfig({ argv, env });
-      const log = createLog(config.logLevel, destination({ fd: 1, sync: true }));
+      const output = logOutput(process.stdout);
+      const log = createLog(config.logLevel, output);
       const [{ startHoldfast }, { Metrics }] = await Promise.all([
         import('../proxy/holdfast.js'),
         import('../admin/metrics.js'),
       ]);
       const metrics = new Metrics();
       const start = () => startHoldfast(config, { log, metrics });
-      await serve(config, { log, registry: metrics.registry, start, host: process });
+      const host: Host = {
+        on: (event, listener) => process.on(event, listener),
+        off: (event, listener) => process.off(event, listener),
+        exit: (code) => void output.ended().then(() => process.exit(code)),
+      };
+      try {
+        await serve(config, { log, registry: metrics.registry, start, host });
+      } finally {
+        await output.ended();
+      }
     },
   };
 }

@@ -42,23 +42,19 @@ export function callPath(parts: CallPathParts): RouterHandlers {
     if (ended.kind === 'container') starts.ended(ended.id);
   };
 
-  const step = (call: TakenCall, method: Method): void => {
+  const carryOut = (call: TakenCall, method: Method | undefined): Promise<void> => {
     // 1. What makes something is made once. What cannot be told from other requests is the runtime's to judge (step 4).
-    if (method.creates !== undefined && creations.create(call, method.creates)) return;
-    if (method.startsContainer && creations.start(call)) return;
+    if (method?.creates !== undefined) return creations.create(call, method.creates) ?? relay.unary(call);
+    if (method?.startsContainer) return creations.start(call) ?? relay.unary(call);
     // 2. Events are always relayed here: whether a container is hidden is only known when its event comes.
-    if (method.events) {
-      void events.subscribe(call);
-      return;
-    }
+    if (method?.events) return events.subscribe(call);
     // 3. Reports lose what is hidden; a status of a pod sandbox also shows that its id is known.
-    if (method.reportsContainers) {
+    if (method?.reportsContainers) {
       noteId(method, call.request);
-      hiding.report(call, method);
-      return;
+      return hiding.report(call, method);
     }
     // 4. The rest goes to the runtime as it came.
-    void relay.unary(call);
+    return relay.unary(call);
   };
 
   return {
@@ -81,14 +77,12 @@ export function callPath(parts: CallPathParts): RouterHandlers {
       const method = methodOf(path);
       if (method !== undefined) noteId(method, request);
     },
-    take(call) {
-      const method = methodOf(call.path);
+    async take(call) {
       try {
-        if (method === undefined) void relay.unary(call);
-        else step(call, method);
+        await carryOut(call, methodOf(call.path));
       } catch (error) {
         log.error({ path: call.path, error: String(error) }, 'a taken call failed inside Holdfast');
-        void call.end(statusOf(error));
+        await call.end(statusOf(error));
       }
     },
     violation(peer, reason) {

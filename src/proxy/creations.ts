@@ -40,21 +40,19 @@ export class Creations {
     this.#fingerprinting = { volatileAnnotations: new Set(options.volatileAnnotations) };
   }
 
-  /** @returns false where the request says too little to be told from others: it is the runtime's to judge. */
-  create(call: TakenCall, kind: 'podSandbox' | 'container'): boolean {
+  /** @returns undefined where the request says too little to be told from others: it is the runtime's to judge. */
+  create(call: TakenCall, kind: 'podSandbox' | 'container'): Promise<void> | undefined {
     const fingerprint =
       kind === 'podSandbox'
         ? fingerprintPodSandbox(call.request, this.#fingerprinting)
         : fingerprintContainer(call.request, this.#fingerprinting);
-    if (fingerprint === undefined) return false;
-    void this.#create(call, fingerprint);
-    return true;
+    return fingerprint && this.#create(call, fingerprint);
   }
 
-  /** @returns false where the request names no container. */
-  start(call: TakenCall): boolean {
+  /** @returns undefined where the request names no container. */
+  start(call: TakenCall): Promise<void> | undefined {
     const named = readStringField(call.request, 1);
-    if (named === '') return false;
+    if (named === '') return undefined;
     const creation = this.#store.named('container', named);
     const containerId = creation?.made?.id ?? named;
     const known = creation && {
@@ -62,10 +60,9 @@ export class Creations {
       attempt: creation.fingerprint.identity.attempt,
     };
     this.#store.used('container', containerId);
-    void this.#answer(call, 'start', () =>
+    return this.#answer(call, 'start', () =>
       this.#starts.request(containerId, call.request, originOf(call), known, call.signal),
     );
-    return true;
   }
 
   async #create(call: TakenCall, fingerprint: Fingerprint): Promise<void> {

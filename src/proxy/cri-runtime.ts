@@ -19,6 +19,8 @@ export interface Origin {
 
 /** Bound of Holdfast's own small calls, in ms: as long as the kubelet gives them by default (`runtimeRequestTimeout`). */
 const ownCallTimeoutMs = 120_000;
+/** Bound for finding out whose container is started, in ms: creations may wait for the answer. */
+const identifyTimeoutMs = 10_000;
 
 const podSandboxStatusRequest = messageType('PodSandboxStatusRequest');
 const podSandboxStatusResponse = messageType('PodSandboxStatusResponse');
@@ -87,7 +89,7 @@ export class CriRuntime implements CreationRuntime<Origin, UpstreamAnswer>, Star
 
   async identify(containerId: string, origin: Origin): Promise<StartIdentity | undefined> {
     try {
-      const container = await this.#containerStatus(containerId, origin);
+      const container = await this.#containerStatus(containerId, origin, AbortSignal.timeout(identifyTimeoutMs));
       if (container?.metadata == null) return undefined;
       const { labels, metadata } = container;
       const namespace = labels['io.kubernetes.pod.namespace'];

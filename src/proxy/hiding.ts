@@ -27,7 +27,7 @@ export class Hiding {
   }
 
   /** Carries out a call that reports containers and leaves out the hidden ones. */
-  report(call: TakenCall, method: Method): void {
+  report(call: TakenCall, method: Method): Promise<void> {
     const view = this.#store.hiddenView();
     const isHidden = (item: ContainerItem) => view(item) !== undefined;
     const edit: Edit = async (message) => {
@@ -36,7 +36,7 @@ export class Hiding {
       this.#metrics.hiddenItems.inc(dropped);
       return wholeHidden ? containerNotFound(readStringField(call.request, 1)) : response;
     };
-    void (method.streaming ? this.#relay.serverStream(call, edit) : this.#relay.unary(call, edit));
+    return method.streaming ? this.#relay.serverStream(call, edit) : this.#relay.unary(call, edit);
   }
 
   /** Looks the hidden containers up by their identity, so that they are known by id afterwards. */

@@ -45,7 +45,7 @@ const never = new AbortController().signal;
 
 /** As far as a start looks at it: the next attempt of the container of family `c`. */
 function attempt(number: number, family = 'c'): Fingerprint {
-  return { family, identity: { attempt: number } } as Fingerprint;
+  return { kind: 'container', family, identity: { attempt: number } } as Fingerprint;
 }
 
 /** Begins a start and leaves. */

@@ -1,0 +1,36 @@
+/** Where log lines go: standard output, in such a way that whoever reads it, or does not, cannot stop the proxy. */
+import type { Writable } from 'node:stream';
+
+/** Lines waiting for a reader, in bytes; further ones are dropped. */
+const maxUnwrittenBytes = 4 * 1024 * 1024;
+/** How long the last lines may take at the end. */
+const lastLinesMs = 1_000;
+
+export interface LogOutput {
+  write(line: string): void;
+  /** Resolves when all lines are written, or after a second. */
+  ended(): Promise<void>;
+}
+
+/**
+ * @param output `process.stdout`: where it is a pipe or a socket (journald's), node writes to it without blocking and keeps what
+ * is not taken; where it is a file, writes are synchronous.
+ */
+export function logOutput(output: Writable): LogOutput {
+  // A reader that went away (EPIPE) costs the lines, not the node.
+  output.on('error', () => {});
+  return {
+    write(line) {
+      if (output.writableLength < maxUnwrittenBytes) output.write(line);
+    },
+    ended() {
+      return new Promise((resolve) => {
+        const limit = setTimeout(resolve, lastLinesMs);
+        output.write('', () => {
+          clearTimeout(limit);
+          resolve();
+        });
+      });
+    },
+  };
+}
