@@ -114,27 +114,6 @@ export class Holdfast {
   }
 }
 
-/** Runs `holdfast` with any arguments to its end, e.g. to see how it refuses a bad flag. */
-export async function runHoldfast(
-  args: readonly string[],
-  env: NodeJS.ProcessEnv = {},
-): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  const child = spawn(process.execPath, [executable, ...args], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, ...env },
-    timeout: 20_000,
-    killSignal: 'SIGKILL',
-  });
-  const written = { stdout: '', stderr: '' };
-  for (const name of ['stdout', 'stderr'] as const) {
-    child[name].setEncoding('utf8').on('data', (text: string) => {
-      written[name] += text;
-    });
-  }
-  const [code] = (await once(child, 'close')) as [number | null];
-  return { code, ...written };
-}
-
 function accepts(socketPath: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = net.connect(socketPath);
