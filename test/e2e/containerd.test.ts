@@ -126,7 +126,7 @@ t.test('a start slower than its deadline runs nothing and spends its container',
   );
   containerd.setStartDelay(600);
   await t.rejects(client.call('StartContainer', { container_id }, { deadlineMs: 500 }), {
-    details: /deadline exceeded/i,
+    message: /deadline exceeded/i,
   });
   const ended = await until('it has exited', async () => {
     const answer = await client.call('ContainerStatus', { container_id });
@@ -211,7 +211,7 @@ t.test('a pod stopped in the middle of a StartContainer waits for the start', { 
   const start = client.call('StartContainer', container);
   await until('the OCI runtime has begun', () => containerd.ociCreates() === 1);
   // The runtime knows the deadline, too: either side may be the first to say that it has passed.
-  await t.rejects(client.call('StopPodSandbox', sandbox, { deadlineMs: 500 }), { details: /deadline exceeded/i });
+  await t.rejects(client.call('StopPodSandbox', sandbox, { deadlineMs: 500 }), { message: /deadline exceeded/i });
   t.match(await client.call('ListPodSandbox'), { items: [{ state: 'SANDBOX_READY' }] });
   containerd.setStartDelay(0);
   await start;
