@@ -2,13 +2,14 @@
  * Every creation Holdfast knows of: queued, running, held, answered. A request joins one, is given one, or begins one; what
  * nobody asks for is reaped. Knows bytes and time; the runtime is reached through `CreationRuntime` alone.
  */
-import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.js';
 import type { ContainerItem } from '../cri/container-items.js';
 import type { Admission } from '../throttle/admission.js';
 import { Creation, type CreationRequest, type Made } from './creation.js';
+import { CreationIndex } from './creation-index.js';
 import { DroppedError, failureStep, WaiterLeftError } from './detached-call.js';
 import { driftOf, type Fingerprint } from './fingerprint.js';
+import { HiddenContainers } from './hidden-containers.js';
 
 /** The steps of a creation's life, as logged and counted. */
 export type CreationStep =
@@ -72,23 +73,14 @@ export interface Grant<Origin, Answer> {
 /** First pause after a failed removal, and the longest, in ms. */
 const removalBackoffMs = { first: 1_000, longest: 60_000 } as const;
 
-/** Ids are 64 hex digits in both runtimes; anything shorter may be a prefix. */
-const fullIdLength = 64;
-
 export class CreationStore<Origin, Answer> {
   readonly #runtime: CreationRuntime<Origin, Answer>;
   readonly #admission: Admission;
   readonly #clock: Clock;
   readonly #observer: CreationObserver<Origin, Answer>;
   readonly #options: CreationStoreOptions;
-  /** Queued and running creations, and containers made but not delivered. */
-  readonly #live = new Map<string, Creation<Origin, Answer>>();
-  /** What can be replayed and may be dropped: pod sandboxes, and containers known to be delivered. */
-  readonly #answered: LRUCache<string, Creation<Origin, Answer>>;
-  readonly #byId = new Map<string, Creation<Origin, Answer>>();
-  /** What has no owner yet, by identity without the attempt; doomed ones until they are gone. */
-  readonly #families = new Map<string, Set<Creation<Origin, Answer>>>();
-  readonly #hidden = new Set<Creation<Origin, Answer>>();
+  readonly #index: CreationIndex<Origin, Answer>;
+  readonly #hidden = new HiddenContainers<Origin, Answer>();
   readonly #backoffs = new Set<() => void>();
   #closed = false;
 
@@ -104,13 +96,7 @@ export class CreationStore<Origin, Answer> {
     this.#clock = clock;
     this.#observer = observer;
     this.#options = options;
-    this.#answered = new LRUCache({
-      max: options.maxEntries,
-      ttl: options.replayTtlMs,
-      ttlResolution: 0,
-      perf: { now: () => clock.now() },
-      dispose: (creation) => this.#dropIndexes(creation),
-    });
+    this.#index = new CreationIndex(clock, options);
   }
 
   /** Whether any container is hidden at all: if not, no response needs a look. */
@@ -120,7 +106,7 @@ export class CreationStore<Origin, Answer> {
 
   /** Creations by what became of them, for gauges. */
   get sizes(): { live: number; answered: number; hidden: number } {
-    return { live: this.#live.size, answered: this.#answered.size, hidden: this.#hidden.size };
+    return { ...this.#index.sizes, hidden: this.#hidden.size };
   }
 
   /**
@@ -133,7 +119,7 @@ export class CreationStore<Origin, Answer> {
   async request(request: CreationRequest<Origin>, signal: AbortSignal): Promise<Grant<Origin, Answer>> {
     for (;;) {
       if (signal.aborted) throw new WaiterLeftError();
-      const found = this.#find(request.fingerprint);
+      const found = this.#index.find(request.fingerprint);
       if (found === undefined) return this.#wait(this.#begin(request), 'started', signal);
       if (found.call.phase === 'queued') {
         this.#noteDrift(found, request.fingerprint);
@@ -145,7 +131,7 @@ export class CreationStore<Origin, Answer> {
         else this.#doom(found, 'superseded');
         continue;
       }
-      this.#index(found, request.fingerprint.key);
+      this.#index.answerTo(found, request.fingerprint.key);
       if (found.call.inFlight) return this.#wait(found, 'joined', signal);
       const grant = await this.#replay(found, signal);
       if (grant !== undefined) return grant;
@@ -165,39 +151,31 @@ export class CreationStore<Origin, Answer> {
     if (kind === 'podSandbox') this.#orphan(id);
   }
 
-  /**
-   * Tells for items of a response which of them belong to a hidden creation. What is hidden now or became so by the time an
-   * item is looked at counts, unless it has been revealed since.
-   */
-  hiddenView(): (item: ContainerItem) => Creation<Origin, Answer> | undefined {
-    const then = [...this.#hidden];
-    return (item) => {
-      for (const creation of this.#hidden) if (isShownAs(creation, item)) return creation;
-      return then.find((creation) => !creation.delivered && !creation.forgotten && isShownAs(creation, item));
-    };
+  /** What an id or a unique prefix of it names. */
+  named(kind: 'podSandbox' | 'container', id: string): Creation<Origin, Answer> | undefined {
+    return this.#index.named(kind, id);
   }
 
-  /** Whether a hidden container's id is not known yet, so that it can be told by its identity only. */
+  /** See {@link HiddenContainers.view}. */
+  hiddenView(): (item: ContainerItem) => Creation<Origin, Answer> | undefined {
+    return this.#hidden.view();
+  }
+
+  /** See {@link HiddenContainers.includesUnknownIds}. */
   get hidesUnknownIds(): boolean {
-    for (const creation of this.#hidden) {
-      if (creation.made === undefined && creation.seenId === undefined) return true;
-    }
-    return false;
+    return this.#hidden.includesUnknownIds;
   }
 
   /** Stops every timer. What runs upstream is left to its caller to cancel. */
   close(): void {
     this.#closed = true;
-    for (const creation of this.#live.values()) creation.cancelHoldTimer();
+    for (const creation of this.#index.all()) creation.cancelHoldTimer();
     for (const cancel of this.#backoffs) cancel();
     this.#backoffs.clear();
   }
 
   #orphan(podSandboxId: string): void {
-    const all = new Set([...this.#live.values(), ...this.#answered.values()]);
-    const inside = [...all].filter((creation) => isNamedBy(creation.podSandboxId, podSandboxId));
-    if (new Set(inside.map((creation) => creation.podSandboxId)).size !== 1) return;
-    for (const creation of inside) {
+    for (const creation of this.#index.inside(podSandboxId)) {
       creation.orphaned = true;
       if (creation.delivered) this.#forget(creation, 'its pod sandbox ended');
       else if (creation.undelivered && creation.claims === 0) this.#doom(creation, 'its pod sandbox ended');
@@ -208,27 +186,14 @@ export class CreationStore<Origin, Answer> {
     this.#observer.step(step, creation, { ageMs: this.#clock.now() - creation.call.begunMs, ...detail });
   }
 
-  #find(fingerprint: Fingerprint): Creation<Origin, Answer> | undefined {
-    const exact = this.#live.get(fingerprint.key) ?? this.#answered.get(fingerprint.key);
-    if (exact !== undefined) return exact;
-    let highest: Creation<Origin, Answer> | undefined;
-    for (const creation of this.#families.get(fingerprint.family) ?? []) {
-      const { attempt } = creation.fingerprint.identity;
-      if (creation.doomed || attempt > fingerprint.identity.attempt) continue;
-      if (creation.kind === 'podSandbox' && creation.call.phase !== 'queued') continue;
-      if (highest === undefined || attempt > highest.fingerprint.identity.attempt) highest = creation;
-    }
-    return highest;
-  }
-
   #begin(request: CreationRequest<Origin>): Creation<Origin, Answer> {
     const { fingerprint } = request;
-    for (const creation of [...(this.#families.get(fingerprint.family) ?? [])]) {
+    for (const creation of this.#index.family(fingerprint)) {
       const isLowerPodSandbox =
         creation.kind === 'podSandbox' && creation.fingerprint.identity.attempt < fingerprint.identity.attempt;
       if (isLowerPodSandbox && !creation.doomed) this.#doom(creation, 'superseded');
     }
-    const predecessors = [...(this.#families.get(fingerprint.family) ?? [])].filter((creation) => creation.doomed);
+    const predecessors = this.#index.family(fingerprint).filter((creation) => creation.doomed);
     const creation: Creation<Origin, Answer> = new Creation(request, this.#clock, {
       succeeded: (made, waiters) => this.#succeeded(creation, made, waiters),
       failed: (error, waiters) => this.#failed(creation, error, waiters),
@@ -237,8 +202,7 @@ export class CreationStore<Origin, Answer> {
         if (waiters === 0 && creation.call.phase === 'running') this.#hide(creation);
       },
     });
-    this.#index(creation, fingerprint.key);
-    this.#joinFamily(creation);
+    this.#index.add(creation);
     this.#step('queued', creation, { behind: this.#admission.queued });
     void this.#carryOut(creation, predecessors);
     return creation;
@@ -336,16 +300,15 @@ export class CreationStore<Origin, Answer> {
   #succeeded(creation: Creation<Origin, Answer>, made: Made<Answer>, waiters: number): void {
     creation.made = made;
     creation.bytes = undefined;
-    this.#byId.set(made.id, creation);
+    this.#index.made(creation, made.id);
     creation.claim(waiters);
-    if (creation.kind === 'podSandbox') this.#moveToAnswered(creation);
     if (waiters > 0) this.#step('answered', creation, { waiters });
     else if (!creation.doomed) this.#hold(creation);
   }
 
   #failed(creation: Creation<Origin, Answer>, error: unknown, waiters: number): void {
     this.#step(failureStep(error), creation, { waiters, error });
-    this.#unindex(creation);
+    this.#index.remove(creation);
     this.#vanish(creation);
   }
 
@@ -373,15 +336,14 @@ export class CreationStore<Origin, Answer> {
     creation.delivered = true;
     creation.cancelHoldTimer();
     this.#step('delivered', creation);
-    this.#leaveFamily(creation);
-    this.#moveToAnswered(creation);
+    this.#index.delivered(creation);
     this.#reveal(creation);
   }
 
   #forget(creation: Creation<Origin, Answer>, why: string): void {
     creation.forgotten = true;
     this.#step('forgotten', creation, { why });
-    this.#unindex(creation);
+    this.#index.remove(creation);
     this.#reveal(creation);
     creation.markGone();
   }
@@ -391,9 +353,7 @@ export class CreationStore<Origin, Answer> {
     if (creation.doomed) return;
     creation.doomed = true;
     creation.cancelHoldTimer();
-    this.#unindex(creation);
-    this.#joinFamily(creation);
-    if (creation.made !== undefined) this.#byId.set(creation.made.id, creation);
+    this.#index.doom(creation);
     if (why === 'superseded') this.#step('superseded', creation);
     void this.#removeWhenQuiet(creation, why);
   }
@@ -413,7 +373,7 @@ export class CreationStore<Origin, Answer> {
       await this.#pause(pauseMs);
       pauseMs = Math.min(2 * pauseMs, removalBackoffMs.longest);
     }
-    this.#unindex(creation);
+    this.#index.remove(creation);
     this.#vanish(creation);
   }
 
@@ -455,12 +415,11 @@ export class CreationStore<Origin, Answer> {
 
   /** A queued creation is sent as it was last asked for. */
   #replaceQueued(creation: Creation<Origin, Answer>, request: CreationRequest<Origin>): void {
-    this.#unindex(creation);
+    this.#index.remove(creation);
     creation.fingerprint = request.fingerprint;
     creation.bytes = request.bytes;
     creation.origin = request.origin;
-    this.#index(creation, request.fingerprint.key);
-    this.#joinFamily(creation);
+    this.#index.add(creation);
   }
 
   #hide(creation: Creation<Origin, Answer>): void {
@@ -483,80 +442,6 @@ export class CreationStore<Origin, Answer> {
     this.#hidden.delete(creation);
     this.#observer.vanished(creation);
   }
-
-  /** What an id or a unique prefix of it names. */
-  named(kind: 'podSandbox' | 'container', id: string): Creation<Origin, Answer> | undefined {
-    const exact = this.#byId.get(id);
-    if (exact !== undefined || id.length >= fullIdLength) return exact?.kind === kind ? exact : undefined;
-    const matches = [...this.#byId].filter(([known, creation]) => creation.kind === kind && isNamedBy(known, id));
-    return matches.length === 1 ? matches[0]?.[1] : undefined;
-  }
-
-  /** Makes it what a request with this key finds. */
-  #index(creation: Creation<Origin, Answer>, key: string): void {
-    creation.keys.add(key);
-    if (this.#answered.peek(creation.fingerprint.key) === creation) this.#answered.set(key, creation);
-    else this.#live.set(key, creation);
-  }
-
-  #moveToAnswered(creation: Creation<Origin, Answer>): void {
-    for (const key of creation.keys) {
-      if (this.#live.get(key) !== creation) continue;
-      this.#live.delete(key);
-      this.#answered.set(key, creation);
-    }
-  }
-
-  #joinFamily(creation: Creation<Origin, Answer>): void {
-    const { family } = creation.fingerprint;
-    const members = this.#families.get(family);
-    if (members === undefined) this.#families.set(family, new Set([creation]));
-    else members.add(creation);
-  }
-
-  #leaveFamily(creation: Creation<Origin, Answer>): void {
-    const { family } = creation.fingerprint;
-    const members = this.#families.get(family);
-    if (members?.delete(creation) && members.size === 0) this.#families.delete(family);
-  }
-
-  #unindex(creation: Creation<Origin, Answer>): void {
-    for (const key of creation.keys) {
-      if (this.#live.get(key) === creation) this.#live.delete(key);
-      if (this.#answered.peek(key, { allowStale: true }) === creation) this.#answered.delete(key);
-    }
-    creation.keys.clear();
-    this.#dropIndexes(creation);
-  }
-
-  #dropIndexes(creation: Creation<Origin, Answer>): void {
-    if (creation.made !== undefined && this.#byId.get(creation.made.id) === creation) {
-      this.#byId.delete(creation.made.id);
-    }
-    this.#leaveFamily(creation);
-  }
-}
-
-/** Whether a request's id means this resource: both runtimes take unique prefixes. */
-function isNamedBy(id: string, idOrPrefix: string): boolean {
-  return idOrPrefix !== '' && (idOrPrefix.length >= fullIdLength ? id === idOrPrefix : id.startsWith(idOrPrefix));
-}
-
-/** Whether an item of a response is this creation's container: by id, or by identity while the runtime has not answered. */
-function isShownAs<Origin, Answer>(creation: Creation<Origin, Answer>, item: ContainerItem): boolean {
-  const id = creation.made?.id ?? creation.seenId;
-  if (id !== undefined) return item.id === id;
-  const { identity } = creation.fingerprint;
-  if (identity.kind !== 'container' || item.name !== identity.container || item.attempt !== identity.attempt)
-    return false;
-  const same =
-    item.podSandboxId !== ''
-      ? item.podSandboxId === creation.podSandboxId
-      : item.labels.get('io.kubernetes.pod.uid') === identity.uid &&
-        item.labels.get('io.kubernetes.pod.name') === identity.name &&
-        item.labels.get('io.kubernetes.pod.namespace') === identity.namespace;
-  if (same) creation.seenId = item.id;
-  return same;
 }
 
 function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
