@@ -30,9 +30,10 @@ export class CreationIndex<Origin, Answer> {
     return { live: this.#live.size, answered: this.#answered.size };
   }
 
-  /** Every creation a request or an id can lead to. */
+  /** Every creation there is, doomed ones included. */
   all(): Set<Creation<Origin, Answer>> {
-    return new Set([...this.#live.values(), ...this.#answered.values()]);
+    const ownerless = [...this.#families.values()].flatMap((members) => [...members]);
+    return new Set([...this.#live.values(), ...this.#answered.values(), ...ownerless]);
   }
 
   /**

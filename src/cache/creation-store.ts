@@ -166,10 +166,13 @@ export class CreationStore<Origin, Answer> {
     return this.#hidden.includesUnknownIds;
   }
 
-  /** Stops every timer. What runs upstream is left to its caller to cancel. */
+  /** Stops every timer and cuts short what runs upstream. */
   close(): void {
     this.#closed = true;
-    for (const creation of this.#index.all()) creation.cancelHoldTimer();
+    for (const creation of this.#index.all()) {
+      creation.cancelHoldTimer();
+      creation.call.shutDown();
+    }
     for (const cancel of this.#backoffs) cancel();
     this.#backoffs.clear();
   }

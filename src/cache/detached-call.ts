@@ -22,6 +22,11 @@ export class DroppedError extends Error {
   override readonly name = 'DroppedError';
 }
 
+/** Holdfast ends; what the runtime makes of a call that is cut short is its own affair. */
+export class ShutDownError extends Error {
+  override readonly name = 'ShutDownError';
+}
+
 /** The step a failure is logged and counted as. */
 export function failureStep(error: unknown): 'dropped' | 'timed out' | 'failed' {
   if (error instanceof DroppedError) return 'dropped';
@@ -52,6 +57,8 @@ export class DetachedCall<Result> {
   readonly #clock: Clock;
   readonly #events: DetachedCallEvents<Result>;
   readonly #waiters = new Set<Waiter<Result>>();
+  /** Of the call while it runs; an ended one is kept for long and shall be small. */
+  #abort: AbortController | undefined;
   #markEnded: () => void = () => {};
 
   constructor(clock: Clock, events: DetachedCallEvents<Result>) {
@@ -115,22 +122,32 @@ export class DetachedCall<Result> {
   /**
    * Makes the call. Never rejects: its end is told to the waiters.
    *
-   * @param work Gets a signal that fires at `timeoutMs`, never because a waiter left.
+   * @param work Gets a signal that fires at `timeoutMs` and at `shutDown`, never because a waiter left.
    */
   async run(timeoutMs: number, work: (signal: AbortSignal) => Promise<Result>): Promise<void> {
     this.phase = 'running';
     const abort = new AbortController();
-    const timedOut = new Promise<never>((_, reject) => {
-      abort.signal.addEventListener('abort', () => reject(abort.signal.reason), { once: true });
+    const { signal } = abort;
+    this.#abort = abort;
+    const aborted = new Promise<never>((_, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason), { once: true });
     });
     const cancelTimer = this.#clock.after(timeoutMs, () => abort.abort(new CallTimeoutError(timeoutMs)));
     try {
-      this.#succeed(await Promise.race([work(abort.signal), timedOut]));
+      this.#succeed(await Promise.race([work(signal), aborted]));
     } catch (error) {
       this.fail(error);
     } finally {
       cancelTimer();
+      this.#abort = undefined;
     }
+  }
+
+  /** Cuts the call short if it has not ended. */
+  shutDown(): void {
+    const error = new ShutDownError('Holdfast is shutting down');
+    if (this.phase === 'running') this.#abort?.abort(error);
+    else this.fail(error);
   }
 
   /** Ends the call with an error; also the way to end one that has not begun. */

@@ -163,8 +163,10 @@ export class StartStore<Origin, Answer> {
     }
   }
 
+  /** Cuts short what runs upstream. */
   close(): void {
     this.#closed = true;
+    for (const start of this.#inFlight.values()) start.call.shutDown();
   }
 
   #step(step: StartStep, start: Start<Origin, Answer>, detail: Readonly<Record<string, unknown>> = {}): void {

@@ -137,7 +137,7 @@ export const options: OptionTable = {
     name: 'drain-timeout',
     group: 'Shutdown',
     kind: duration('0s', '1h'),
-    default: '20s',
+    default: '10s',
     description: 'How long calls in flight may take to end after SIGTERM or SIGINT; a second signal ends it at once',
   },
   logLevel: {

@@ -21,16 +21,6 @@ export function readStringField(message: Buffer, number: number): string {
   }
 }
 
-/** The id in a RunPodSandboxResponse, or ''. */
-export function podSandboxIdOf(response: Buffer): string {
-  return readStringField(response, 1);
-}
-
-/** The id in a CreateContainerResponse, or ''. */
-export function containerIdOf(response: Buffer): string {
-  return readStringField(response, 1);
-}
-
 /** The id that the request uses; undefined where the method uses none or the request does not say. */
 export function usedId(method: Method, request: Buffer): NamedId | undefined {
   return namedId(method.uses, request);

@@ -22,6 +22,12 @@ import { Upstream, type UpstreamAnswer } from './upstream.js';
 /** How often owner and mode of the runtime's socket are looked for while it is not there, in ms. */
 const adoptEveryMs = 1_000;
 
+/**
+ * How long a creation or start keeps its place among `maxCreations`, in ms. Without Holdfast the kubelet would have given up by then
+ * (RunPodSandbox: twice `runtimeRequestTimeout`, 4 min by default), and its other pods would have gone on.
+ */
+const placeMs = 240_000;
+
 export interface HoldfastDeps {
   readonly log: Logger;
   readonly clock?: Clock;
@@ -37,7 +43,7 @@ export interface Holdfast {
 export async function startHoldfast(config: HoldfastConfig, deps: HoldfastDeps): Promise<Holdfast> {
   const { log, clock = systemClock, metrics = new Metrics() } = deps;
   const upstream = new Upstream(config.runtime);
-  const admission = fixedAdmission(config.maxCreations);
+  const admission = fixedAdmission(config.maxCreations, clock, placeMs);
   const lifeLog = new LifeLog(log, metrics);
   const runtime: CriRuntime = new CriRuntime(upstream, config.creationTimeoutMs, (fingerprint) =>
     starts.beforeCreate(fingerprint),
@@ -95,10 +101,10 @@ export async function startHoldfast(config: HoldfastConfig, deps: HoldfastDeps):
       });
       await Promise.race([Promise.all([...links].map((link) => link.drain(isStreaming))), limit]);
       stopWaiting();
-      store.close();
-      starts.close();
       for (const link of links) link.destroy();
       await Promise.all([...links].map((link) => link.closed));
+      store.close();
+      starts.close();
       upstream.close();
     },
   };

@@ -1,6 +1,6 @@
 /** The one place where what went wrong becomes a gRPC status. */
 import { status } from '@grpc/grpc-js';
-import { CallTimeoutError, DroppedError } from '../cache/detached-call.js';
+import { CallTimeoutError, DroppedError, ShutDownError } from '../cache/detached-call.js';
 import { StartedMeanwhileError } from '../cache/start-store.js';
 import type { Status } from './taken-call.js';
 import { UpstreamStatusError } from './upstream.js';
@@ -30,5 +30,6 @@ export function statusOf(error: unknown): Status {
 function codeOf(error: unknown): status {
   if (error instanceof CallTimeoutError || error instanceof DroppedError) return status.DEADLINE_EXCEEDED;
   if (error instanceof StartedMeanwhileError) return status.ABORTED;
+  if (error instanceof ShutDownError) return status.UNAVAILABLE;
   return status.INTERNAL;
 }

@@ -102,7 +102,7 @@ function setUp(options: Partial<CreationStoreOptions & { limit: number }> = {}) 
   const seen: string[] = [];
   const store = new CreationStore<string, string>(
     runtime,
-    fixedAdmission(options.limit ?? 100),
+    fixedAdmission(options.limit ?? 100, clock, Number.MAX_SAFE_INTEGER),
     clock,
     {
       step: (step, _, detail) => {

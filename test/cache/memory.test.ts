@@ -58,11 +58,18 @@ t.test('10,000 remembered entries cost under 40 MB', async (t) => {
   let made = 0;
   const observer = { step: () => {}, revealed: () => {}, vanished: () => {} };
   const ttl = { creationTimeoutMs: 900_000, holdTtlMs: 900_000, replayTtlMs: 900_000, maxEntries: 10_000 };
-  const store = new CreationStore<string, Buffer>(runtime, fixedAdmission(16), new ManualClock(), observer, {
-    ...ttl,
-    onDrift: 'keep',
-    onAttemptBump: 'join',
-  });
+  const clock = new ManualClock();
+  const store = new CreationStore<string, Buffer>(
+    runtime,
+    fixedAdmission(16, clock, Number.MAX_SAFE_INTEGER),
+    clock,
+    observer,
+    {
+      ...ttl,
+      onDrift: 'keep',
+      onAttemptBump: 'join',
+    },
+  );
   const never = new AbortController().signal;
   const remember = async (n: number) => {
     const bytes = request(n);

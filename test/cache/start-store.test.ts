@@ -35,7 +35,13 @@ function setUp() {
   const clock = new ManualClock();
   const steps: string[] = [];
   const options = { creationTimeoutMs: 60_000, holdTtlMs: 10_000, replayTtlMs: 30_000, maxEntries: 100 };
-  const store = new StartStore<string, string>(runtime, fixedAdmission(1), clock, (step) => steps.push(step), options);
+  const store = new StartStore<string, string>(
+    runtime,
+    fixedAdmission(1, clock, Number.MAX_SAFE_INTEGER),
+    clock,
+    (step) => steps.push(step),
+    options,
+  );
   const ask = (id: string, signal = never, known: StartIdentity | undefined = { family: 'c', attempt: 0 }) =>
     store.request(id, Buffer.alloc(0), 'test', known, signal);
   return { runtime, clock, store, steps, ask };

@@ -46,7 +46,7 @@ t.test('with the two sockets alone everything else has its default', async (t) =
     onAttemptBump: 'join',
     volatileAnnotations: ['kubernetes.io/config.seen'],
     linkLogs: true,
-    drainTimeoutMs: 20_000,
+    drainTimeoutMs: 10_000,
     logLevel: 'info',
   });
   t.equal(config.socketMode, undefined);
@@ -74,7 +74,7 @@ t.test('command line wins over environment, environment over file, file over def
     holdTtlMs: 180_000,
     replayTtlMs: 120_000,
     creationTimeoutMs: 60_000,
-    drainTimeoutMs: 20_000,
+    drainTimeoutMs: 10_000,
   });
 });
 

@@ -50,4 +50,6 @@ t.test('what does not end is cut off after the drain timeout', async (t) => {
   await rig.clock.advance(5_000);
   await closed;
   await rejected;
+  await rig.step('failed', 'podSandbox');
+  t.equal(rig.clock.pending, 0);
 });
