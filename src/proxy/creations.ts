@@ -84,9 +84,14 @@ export class Creations {
     this.#metrics.waiters.inc({ kind });
     try {
       const { answer, settle } = await obtain();
-      call.sendInitialMetadata(answer.initialMetadata);
-      void call.send(answer.message);
-      settle(await call.end({ ...ok, trailers: answer.trailers }));
+      let delivered = false;
+      try {
+        call.sendInitialMetadata(answer.initialMetadata);
+        void call.send(answer.message);
+        delivered = await call.end({ ...ok, trailers: answer.trailers });
+      } finally {
+        settle(delivered);
+      }
     } catch (error) {
       if (!(error instanceof WaiterLeftError)) await call.end(statusOf(error));
     } finally {

@@ -21,7 +21,8 @@ export class Relay {
   /** Options under which an upstream call ends when this downstream call does. */
   options(call: TakenCall): UpstreamCallOptions {
     const { metadata, signal, deadlineMs } = call;
-    return { metadata, signal, timeoutMs: deadlineMs && Math.max(0, deadlineMs - this.#clock.now()) };
+    const timeoutMs = deadlineMs === undefined ? undefined : Math.max(0, deadlineMs - this.#clock.now());
+    return { metadata, signal, timeoutMs };
   }
 
   async unary(call: TakenCall, edit: Edit = unedited): Promise<void> {

@@ -34,9 +34,9 @@ const channelOptions: grpc.ChannelOptions = {
   // No limit of Holdfast's own: the runtime has one.
   'grpc.max_receive_message_length': -1,
   'grpc.max_send_message_length': -1,
-  // grpc-js would grow the pause to two minutes; the runtime's return must be noticed within a second.
+  // grpc-js would grow the pause to two minutes; the runtime's return must be noticed within a second, its jitter of 20 % included.
   'grpc.initial_reconnect_backoff_ms': 100,
-  'grpc.max_reconnect_backoff_ms': 1_000,
+  'grpc.max_reconnect_backoff_ms': 800,
   // A creation is carried out once: only what never reached the runtime may be sent again.
   'grpc.enable_retries': 0,
   // grpc-go servers end a connection that pings more than every 5 minutes (keepalive.EnforcementPolicy.MinTime).

@@ -2,7 +2,8 @@
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import type { CriClient, KubeletPod, PodSandbox } from '../support/cri-client.js';
-import { images, type RealContainerd, skipReason as skip, startContainerd } from './support/containerd.js';
+import { type RealContainerd, skipReason as skip, startContainerd } from './support/containerd.js';
+import { holdContainer } from './support/held-container.js';
 import { type Holdfast, startHoldfast } from './support/holdfast.js';
 import { until } from './support/until.js';
 
@@ -54,13 +55,7 @@ t.test('containerd is killed in the middle of a creation: the pod comes up after
 t.test('containerd is killed while a container is held: the retry gets it after its return', { skip }, async (t) => {
   const { containerd, holdfast } = await setUp(t);
   const { client } = holdfast;
-  const pod = containerd.pod();
-  const { pod_sandbox_id } = await client.call('RunPodSandbox', pod.runPodSandboxRequest());
-  const request = () => pod.createContainerRequest(pod_sandbox_id, { image: images.volume });
-  const gate = await containerd.blockCreates();
-  await t.rejects(client.call('CreateContainer', request(), { deadlineMs: 500 }), { code: status.DEADLINE_EXCEEDED });
-  await gate.open();
-  await holdfast.logged('it is held', (line) => line.step === 'held');
+  const { request } = await holdContainer(t, containerd, holdfast);
   await containerd.kill();
   await containerd.start();
   const containers = () => client.call('ListContainers').catch(() => undefined);

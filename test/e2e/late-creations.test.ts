@@ -3,6 +3,7 @@ import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import type { Container } from '../support/cri-client.js';
 import { images, type RealContainerd, skipReason as skip, startContainerd } from './support/containerd.js';
+import { holdContainer } from './support/held-container.js';
 import { type Holdfast, startHoldfast } from './support/holdfast.js';
 import { until } from './support/until.js';
 
@@ -59,14 +60,7 @@ t.test('a retry that joined is answered the moment the sandbox is made', { skip 
 t.test('a late container is invisible until asked for again, and keeps its attempt', { skip }, async (t) => {
   const { containerd, holdfast } = await setUp(t);
   const { client } = holdfast;
-  const pod = containerd.pod();
-  const { pod_sandbox_id } = await client.call('RunPodSandbox', pod.runPodSandboxRequest());
-  const request = () => pod.createContainerRequest(pod_sandbox_id, { image: images.volume });
-  const gate = await containerd.blockCreates();
-  await t.rejects(client.call('CreateContainer', request(), { deadlineMs: 1_000 }), late);
-  await gate.reached();
-  await gate.open();
-  await holdfast.logged('it is held', (line) => line.step === 'held');
+  const { pod, pod_sandbox_id, request } = await holdContainer(t, containerd, holdfast);
   const [real] = (await containerd.client.call('ListContainers')).containers;
   t.equal(real?.state, 'CONTAINER_CREATED');
   t.strictSame(await client.call('ListContainers'), { containers: [] });
@@ -120,13 +114,7 @@ t.test('a start of 4 s with a deadline of 2 s ends in one running container, att
 t.test('a held container whose sandbox is stopped behind Holdfast’s back is not replayed', { skip }, async (t) => {
   const { containerd, holdfast } = await setUp(t);
   const { client } = holdfast;
-  const pod = containerd.pod();
-  const { pod_sandbox_id } = await client.call('RunPodSandbox', pod.runPodSandboxRequest());
-  const request = () => pod.createContainerRequest(pod_sandbox_id, { image: images.volume });
-  const gate = await containerd.blockCreates();
-  await t.rejects(client.call('CreateContainer', request(), { deadlineMs: 500 }), late);
-  await gate.open();
-  await holdfast.logged('it is held', (line) => line.step === 'held');
+  const { pod_sandbox_id, request } = await holdContainer(t, containerd, holdfast);
   await containerd.client.call('StopPodSandbox', { pod_sandbox_id });
   await t.rejects(client.call('CreateContainer', request()), { code: status.NOT_FOUND, details: /no running task/ });
   t.strictSame(await containerd.client.call('ListContainers'), { containers: [] }, 'and nothing is left over');
