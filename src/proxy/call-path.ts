@@ -61,7 +61,7 @@ export function callPath(parts: CallPathParts): RouterHandlers {
     decide(path) {
       const method = methodOf(path);
       if (method === undefined) {
-        metrics.calls.inc({ method: 'other', handling: 'passed' });
+        metrics.countCall('other', 'passed');
         return 'pass';
       }
       const taken =
@@ -69,7 +69,7 @@ export function callPath(parts: CallPathParts): RouterHandlers {
         method.startsContainer ||
         method.events ||
         (method.reportsContainers && store.hiding);
-      metrics.calls.inc({ method: method.name, handling: taken ? 'taken' : 'passed' });
+      metrics.countCall(method.name, taken ? 'taken' : 'passed');
       if (taken) return 'take';
       return method.uses === undefined && method.ends === undefined ? 'pass' : 'observe';
     },

@@ -3,7 +3,7 @@
  * let through, as contiguous ranges of the chunks it was given. It knows where frames begin and end, not what they
  * mean.
  */
-import { frameHeaderBytes, writeFrameHeader } from './frames.js';
+import { frameHeaderBytes, octet, readUInt31, writeFrameHeader } from './frames.js';
 
 /**
  * What becomes of a frame: `forward` lets it through piece by piece, `collect` hands its whole payload to the sink,
@@ -15,12 +15,12 @@ export interface FrameSink {
   /** A frame header was read and everything let through so far ends with a whole frame. */
   frameStart(length: number, type: number, flags: number, streamId: number): FrameMode;
   /**
-   * A collected frame is there. The payload is a view of a chunk.
+   * A collected frame is there. The payload is only valid until this returns.
    *
    * @returns Whether to let it through as it came.
    */
   frameCollected(type: number, flags: number, streamId: number, payload: Buffer): boolean;
-  /** Bytes let through or inserted, in order. */
+  /** Bytes let through or inserted, in order. Those let through are part of the chunk being pushed. */
   output(bytes: Buffer): void;
 }
 
@@ -56,6 +56,7 @@ export class FrameScanner {
     return this.#mode !== 'forward' && !this.#cutShort;
   }
 
+  /** @param chunk Not kept: the caller may overwrite it afterwards. */
   push(chunk: Buffer): void {
     this.#chunk = chunk;
     this.#from = 0;
@@ -97,10 +98,10 @@ export class FrameScanner {
     } else {
       this.#frameAt = at;
     }
-    this.#length = header.readUIntBE(headerAt, 3);
-    this.#type = header.readUInt8(headerAt + 3);
-    this.#flags = header.readUInt8(headerAt + 4);
-    this.#streamId = header.readUInt32BE(headerAt + 5) & 0x7fffffff;
+    this.#length = (octet(header, headerAt) << 16) | (octet(header, headerAt + 1) << 8) | octet(header, headerAt + 2);
+    this.#type = octet(header, headerAt + 3);
+    this.#flags = octet(header, headerAt + 4);
+    this.#streamId = readUInt31(header, headerAt + 5);
     this.#payloadLeft = this.#length;
     const mode = this.#sink.frameStart(this.#length, this.#type, this.#flags, this.#streamId);
     if (this.#isStopped()) return end;
@@ -109,26 +110,32 @@ export class FrameScanner {
       else this.insert(Buffer.from(this.#header));
     }
     this.#mode = mode;
-    if (this.#length === 0 && mode !== 'stop') this.#endFrame(end);
-    return end;
+    return this.#length === 0 && mode !== 'stop' ? this.#endFrame(end, nothing) : end;
   }
 
   #readPayload(mode: FrameMode, chunk: Buffer, at: number): number {
     const end = Math.min(chunk.length, at + this.#payloadLeft);
     this.#payloadLeft -= end - at;
-    if (mode === 'forward') this.#extend(at, end);
-    else if (mode === 'collect') this.#parts.push(chunk.subarray(at, end));
-    if (this.#payloadLeft === 0) this.#endFrame(end);
+    const isEnd = this.#payloadLeft === 0;
+    if (mode === 'forward') {
+      this.#extend(at, end);
+    } else if (mode === 'collect') {
+      const part = chunk.subarray(at, end);
+      if (isEnd && this.#parts.length === 0) return this.#endFrame(end, part);
+      // Copied, because it waits for the rest.
+      this.#parts.push(Buffer.from(part));
+    }
+    return isEnd ? this.#endFrame(end, this.#parts.length === 0 ? nothing : Buffer.concat(this.#parts.splice(0))) : end;
+  }
+
+  #endFrame(end: number, payload: Buffer): number {
+    const collected = this.#mode === 'collect';
+    this.#mode = undefined;
+    if (collected) this.#endCollected(end, payload);
     return end;
   }
 
-  #endFrame(end: number): void {
-    const collected = this.#mode === 'collect';
-    this.#mode = undefined;
-    if (!collected) return;
-    const [first, second] = this.#parts;
-    const payload = second === undefined ? (first ?? nothing) : Buffer.concat(this.#parts);
-    this.#parts.length = 0;
+  #endCollected(end: number, payload: Buffer): void {
     if (!this.#sink.frameCollected(this.#type, this.#flags, this.#streamId, payload) || this.#isStopped()) return;
     if (this.#frameAt >= 0) {
       this.#extend(this.#frameAt, end);

@@ -49,6 +49,21 @@ export const max31 = 0x7fffffff;
  */
 export const ownFramePayloadBytes = initialSettings.maxFrameSize;
 
+/** One octet that is there: without the checks of `readUInt8`, which cost more than the rest of a frame header. */
+export function octet(bytes: Buffer, at: number): number {
+  return bytes[at] as number;
+}
+
+/** 31 bits behind a reserved one, as of stream ids and window increments. */
+export function readUInt31(bytes: Buffer, at: number): number {
+  return (
+    ((octet(bytes, at) & 0x7f) << 24) |
+    (octet(bytes, at + 1) << 16) |
+    (octet(bytes, at + 2) << 8) |
+    octet(bytes, at + 3)
+  );
+}
+
 export function isClientStream(streamId: number): boolean {
   return (streamId & 1) === 1;
 }

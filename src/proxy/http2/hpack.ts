@@ -46,10 +46,16 @@ const fieldOverheadBytes = 32;
 
 const staticFields: readonly HeaderField[] = staticTable.map(([name, value]) => ({ name, value }));
 
+/** Blocks that are remembered: a client sends the same few over and over, and reading one costs ten times what finding it does. */
+const maxRemembered = 32;
+const maxRememberedBytes = 512;
+
 /** Decodes the blocks of one direction of one connection, each whole and in the order they were sent. */
 export class HpackDecoder {
   readonly #table: DynamicTable;
   readonly #maxHeaderListBytes: number;
+  /** By their bytes as latin1: those that mean the same whatever the table holds, and leave it alone. */
+  readonly #remembered = new Map<string, DecodedBlock>();
 
   /**
    * @param options.maxTableBytes SETTINGS_HEADER_TABLE_SIZE in force; the table starts with it (RFC 7541 section 4.2).
@@ -71,6 +77,19 @@ export class HpackDecoder {
    * @throws {HeaderListTooLargeError}
    */
   decode(block: Buffer): DecodedBlock {
+    if (block.length > maxRememberedBytes) return this.#read(block);
+    const bytes = block.toString('latin1');
+    const known = this.#remembered.get(bytes);
+    if (known !== undefined) return known;
+    const decoded = this.#read(block);
+    if (decoded.selfContained && !decoded.sizeUpdate) {
+      if (this.#remembered.size >= maxRemembered) this.#remembered.clear();
+      this.#remembered.set(bytes, decoded);
+    }
+    return decoded;
+  }
+
+  #read(block: Buffer): DecodedBlock {
     const reader = new BlockReader(block);
     const fields: HeaderField[] = [];
     let listBytes = 0;

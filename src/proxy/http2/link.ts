@@ -3,10 +3,11 @@
  * bytes between the two sockets and the router (or, for anything else, between the two sockets) with back-pressure. It
  * knows no frames.
  */
-import net from 'node:net';
+import type net from 'node:net';
 import type { Clock } from '../../clock.js';
 import { connectionPreface } from './frames.js';
 import { defaultLimits, type Limits } from './limits.js';
+import { Port, type PortEvents } from './port.js';
 import { Router, type RouterHandlers, type RouterOutput } from './router.js';
 
 export type { RouterHandlers } from './router.js';
@@ -47,39 +48,17 @@ export function openLink(downstream: net.Socket, options: LinkOptions): Link {
   return new SocketLink(downstream, options);
 }
 
-/** What a socket says before anybody wants to hear it, up to a bound; being read, it also says when it closes. */
-class EarlyBytes {
-  readonly chunks: Buffer[] = [];
-  readonly #socket: net.Socket;
-  readonly #take: (chunk: Buffer) => void;
-
-  constructor(socket: net.Socket, maxBytes: number, changed: () => void) {
-    this.#socket = socket;
-    let bytes = 0;
-    this.#take = (chunk) => {
-      this.chunks.push(chunk);
-      bytes += chunk.length;
-      if (bytes >= maxBytes) socket.pause();
-      changed();
-    };
-    socket.on('data', this.#take);
-  }
-
-  /** Hands the socket over, paused. */
-  release(): void {
-    this.#socket.off('data', this.#take);
-    this.#socket.pause();
-  }
-}
-
 class SocketLink implements Link, RouterOutput {
   readonly closed: Promise<void>;
-  readonly #downstream: net.Socket;
+  readonly #downstream: Port;
   readonly #options: LinkOptions;
   readonly #limits: Limits;
-  readonly #earlyDownstream: EarlyBytes;
-  #upstream: net.Socket | undefined;
-  #earlyUpstream: EarlyBytes | undefined;
+  /** Connected, or being connected. */
+  #upstream: Port | undefined;
+  #connected = false;
+  /** What was said before both sides were there and the downstream had shown what it speaks. */
+  #earlyDownstream: Buffer[] = [];
+  #earlyUpstream: Buffer[] = [];
   #router: Router | undefined;
   #cancelTimer = (): void => {};
   /** `waiting` for the runtime or for the first bytes; then `routing` or `spliced`; then `closing`. */
@@ -88,18 +67,22 @@ class SocketLink implements Link, RouterOutput {
   #upstreamEnded = false;
   #toDownstream: Buffer[] = [];
   #toUpstream: Buffer[] = [];
+  /** Called once what was written downstream has gone. */
+  #written: (() => void) | undefined;
   #closedResolve = (): void => {};
 
   constructor(downstream: net.Socket, options: LinkOptions) {
-    this.#downstream = downstream;
     this.#options = options;
     this.#limits = { ...defaultLimits, ...options.limits };
     this.closed = new Promise((resolve) => {
       this.#closedResolve = resolve;
     });
-    downstream.allowHalfOpen = true;
-    this.#watch(downstream);
-    this.#earlyDownstream = new EarlyBytes(downstream, this.#limits.earlyBytes, () => this.#decide());
+    this.#downstream = Port.accepted(downstream, {
+      received: (bytes) => this.#fromDownstream(bytes),
+      drained: () => this.#downstreamDrained(),
+      ended: () => this.#ended('downstream'),
+      closed: () => this.#closed(),
+    });
     this.#connect(firstRetryMs);
   }
 
@@ -114,8 +97,10 @@ class SocketLink implements Link, RouterOutput {
         return;
       }
       void this.closed.then(resolve);
-      // Called back once what was written before has gone.
-      this.#router.drain(isStreaming, () => this.#downstream.write('', () => resolve()));
+      this.#router.drain(isStreaming, () => {
+        this.#written = resolve;
+        if (this.#downstream.unwrittenBytes === 0) this.#downstreamDrained();
+      });
     });
   }
 
@@ -126,74 +111,89 @@ class SocketLink implements Link, RouterOutput {
   }
 
   #connect(retryMs: number): void {
-    const upstream = net.connect({ path: this.#options.runtimePath, allowHalfOpen: true });
-    this.#upstream = upstream;
-    const retry = (): void => {
-      if (this.#state !== 'waiting') {
-        this.#checkClosed();
-        return;
-      }
-      const next = Math.min(lastRetryMs, retryMs * 2);
-      this.#cancelTimer = this.#options.clock.after(retryMs, () => this.#connect(next));
+    const events: PortEvents = {
+      received: (bytes) => this.#fromUpstream(bytes),
+      drained: () => this.#regulate(),
+      ended: () => this.#ended('upstream'),
+      closed: () => {
+        if (this.#connected || this.#state !== 'waiting') this.#closed();
+        else this.#cancelTimer = this.#options.clock.after(retryMs, () => this.#connect(nextMs));
+      },
     };
-    upstream.on('error', () => {});
-    upstream.once('close', retry);
-    upstream.once('connect', () => {
-      upstream.off('close', retry);
-      this.#watch(upstream);
-      this.#earlyUpstream = new EarlyBytes(upstream, this.#limits.earlyBytes, () => {});
+    const nextMs = Math.min(lastRetryMs, retryMs * 2);
+    this.#upstream = Port.connect(this.#options.runtimePath, events, () => {
+      this.#connected = true;
       this.#decide();
     });
   }
 
-  #watch(socket: net.Socket): void {
-    // The cause is of no use to the other side: 'close' follows.
-    socket.on('error', () => {});
-    socket.on('end', () => this.#ended(socket));
-    socket.on('close', () => {
-      this.#shut();
-      this.#checkClosed();
-    });
-  }
-
-  #checkClosed(): void {
-    if (!this.#downstream.closed || this.#upstream?.closed === false) return;
+  #closed(): void {
+    this.#shut();
+    if (!this.#downstream.isClosed || this.#upstream?.isClosed === false) return;
     this.#cancelTimer();
     this.#closedResolve();
   }
 
+  #fromDownstream(bytes: Buffer): void {
+    switch (this.#state) {
+      case 'routing':
+        this.#router?.fromDownstream(bytes);
+        break;
+      case 'spliced':
+        this.#upstream?.write([bytes]);
+        this.#regulate();
+        break;
+      case 'waiting':
+        // Copied: the bytes are about to be overwritten.
+        this.#earlyDownstream.push(Buffer.from(bytes));
+        this.#downstream.reading = bytesIn(this.#earlyDownstream) < this.#limits.earlyBytes;
+        this.#decide();
+    }
+  }
+
+  #fromUpstream(bytes: Buffer): void {
+    switch (this.#state) {
+      case 'routing':
+        this.#router?.fromUpstream(bytes);
+        break;
+      case 'spliced':
+        this.#downstream.write([bytes]);
+        this.#regulate();
+        break;
+      case 'waiting':
+        this.#earlyUpstream.push(Buffer.from(bytes));
+        if (this.#upstream !== undefined) {
+          this.#upstream.reading = bytesIn(this.#earlyUpstream) < this.#limits.earlyBytes;
+        }
+    }
+  }
+
   /** Looks for the preface, as soon as both sides are there. */
   #decide(): void {
-    const early = this.#earlyUpstream;
-    if (this.#state !== 'waiting' || early === undefined || this.#upstream === undefined) return;
-    const received = Buffer.concat(this.#earlyDownstream.chunks);
+    if (this.#state !== 'waiting' || !this.#connected) return;
+    const received = Buffer.concat(this.#earlyDownstream);
     const expected = connectionPreface.subarray(0, received.length);
     const differs = !received.subarray(0, expected.length).equals(expected);
     if (!differs && received.length < connectionPreface.length) return;
-    this.#earlyDownstream.release();
-    early.release();
-    if (differs) this.#splice(this.#upstream, received, early.chunks);
-    else this.#route(this.#upstream, received.subarray(connectionPreface.length), early.chunks);
+    const early = this.#earlyUpstream;
+    this.#earlyDownstream = [];
+    this.#earlyUpstream = [];
+    if (differs) this.#splice(received, early);
+    else this.#route(received.subarray(connectionPreface.length), early);
   }
 
-  #splice(upstream: net.Socket, received: Buffer, early: readonly Buffer[]): void {
+  #splice(received: Buffer, early: readonly Buffer[]): void {
     this.#state = 'spliced';
-    upstream.write(received);
-    for (const chunk of early) this.#downstream.write(chunk);
-    this.#downstream.pipe(upstream);
-    upstream.pipe(this.#downstream);
+    this.#upstream?.write([received]);
+    this.#downstream.write(early);
+    this.#regulate();
   }
 
-  #route(upstream: net.Socket, received: Buffer, early: readonly Buffer[]): void {
+  #route(received: Buffer, early: readonly Buffer[]): void {
     this.#state = 'routing';
     const { handlers, clock } = this.#options;
     const router = new Router({ handlers, clock, limits: this.#limits, output: this });
     this.#router = router;
-    const downstream = this.#downstream;
-    downstream.on('data', (chunk: Buffer) => router.fromDownstream(chunk));
-    upstream.on('data', (chunk: Buffer) => router.fromUpstream(chunk));
-    downstream.on('drain', () => router.resume());
-    upstream.on('drain', () => this.#regulate());
     this.toUpstream(connectionPreface);
     router.fromDownstream(received);
     for (const chunk of early) router.fromUpstream(chunk);
@@ -209,28 +209,43 @@ class SocketLink implements Link, RouterOutput {
   }
 
   downstreamReady(): boolean {
-    return !this.#downstream.writableNeedDrain;
+    return this.#downstream.unwrittenBytes === 0;
   }
 
   flush(): void {
-    this.#toDownstream = writeAll(this.#downstream, this.#toDownstream);
-    if (this.#upstream !== undefined) this.#toUpstream = writeAll(this.#upstream, this.#toUpstream);
+    if (this.#toDownstream.length > 0) {
+      this.#downstream.write(this.#toDownstream);
+      this.#toDownstream = [];
+    }
+    if (this.#toUpstream.length > 0) {
+      this.#upstream?.write(this.#toUpstream);
+      this.#toUpstream = [];
+    }
     this.#regulate();
   }
 
-  /** Reads from each side as long as the other takes what it says. */
+  #downstreamDrained(): void {
+    this.#router?.resume();
+    this.#regulate();
+    if (this.#downstream.unwrittenBytes > 0) return;
+    this.#written?.();
+    this.#written = undefined;
+  }
+
+  /**
+   * Reads from each side as long as the other has taken all that was read from it: what waits to be written is in the very
+   * buffer the next read would go into.
+   */
   #regulate(): void {
     const upstream = this.#upstream;
-    if (this.#state !== 'routing' || upstream === undefined || this.#router === undefined) return;
-    if (this.#upstreamEnded && this.#router.responses.heldBytes === 0) {
-      this.#shut();
-      return;
-    }
+    if (upstream === undefined || this.#state === 'waiting') return;
     const downstream = this.#downstream;
-    const { heldBytes, unreadOutputBytes } = this.#limits;
-    setReading(upstream, !downstream.writableNeedDrain && this.#router.responses.heldBytes <= heldBytes);
+    const heldBytes = this.#router?.responses.heldBytes ?? 0;
+    if (this.#upstreamEnded && heldBytes === 0) this.#shut();
+    const { heldBytes: maxHeldBytes, unreadOutputBytes } = this.#limits;
+    upstream.reading = downstream.unwrittenBytes === 0 && heldBytes <= maxHeldBytes;
     // What Holdfast itself answers is written at once, so a client that does not read it must not go on asking.
-    setReading(downstream, !upstream.writableNeedDrain && downstream.writableLength <= unreadOutputBytes);
+    downstream.reading = upstream.unwrittenBytes === 0 && downstream.unwrittenBytes <= unreadOutputBytes;
   }
 
   close(): void {
@@ -238,10 +253,13 @@ class SocketLink implements Link, RouterOutput {
     this.#shut();
   }
 
-  #ended(socket: net.Socket): void {
-    // A spliced half is ended by its pipe.
-    if (this.#state === 'spliced') return;
-    if (this.#router !== undefined && socket === this.#upstream && this.#router.responses.heldBytes > 0) {
+  #ended(side: 'downstream' | 'upstream'): void {
+    if (this.#state === 'spliced') {
+      if (side === 'downstream') this.#upstream?.end();
+      else this.#downstream.end();
+      return;
+    }
+    if (this.#router !== undefined && side === 'upstream' && this.#router.responses.heldBytes > 0) {
       // What the runtime has answered still goes out as the client's window allows, if that is soon.
       this.#upstreamEnded = true;
       this.#router.connectionLost();
@@ -257,35 +275,14 @@ class SocketLink implements Link, RouterOutput {
     this.#state = 'closing';
     this.#cancelTimer();
     this.#router?.abandon();
-    const { clock } = this.#options;
-    for (const socket of [this.#downstream, this.#upstream]) {
-      if (socket === undefined) continue;
-      if (socket.connecting) socket.destroy();
-      else socket.end();
-      // What still comes is not wanted, the end of it is.
-      socket.resume();
-    }
-    this.#cancelTimer = clock.after(this.#limits.lingerMs, () => this.destroy());
+    this.#downstream.end();
+    this.#upstream?.end();
+    // What still comes is not wanted, the end of it is.
+    this.#regulate();
+    this.#cancelTimer = this.#options.clock.after(this.#limits.lingerMs, () => this.destroy());
   }
 }
 
-function writeAll(socket: net.Socket, chunks: Buffer[]): Buffer[] {
-  const [first] = chunks;
-  if (first === undefined) return chunks;
-  if (socket.writable) {
-    if (chunks.length === 1) {
-      socket.write(first);
-    } else {
-      socket.cork();
-      for (const chunk of chunks) socket.write(chunk);
-      socket.uncork();
-    }
-  }
-  return [];
-}
-
-function setReading(socket: net.Socket, reading: boolean): void {
-  if (reading === !socket.isPaused()) return;
-  if (reading) socket.resume();
-  else socket.pause();
+function bytesIn(chunks: readonly Buffer[]): number {
+  return chunks.reduce((total, { length }) => total + length, 0);
 }

@@ -14,7 +14,7 @@ import {
   headersFrames,
   initialSettings,
   isClientStream,
-  max31,
+  readUInt31,
   rstStreamFrame,
   Setting,
   windowUpdateFrame,
@@ -41,13 +41,18 @@ export interface RequestPathHost extends TakenStreamHost {
   clientFault(code: number, reason: string): void;
 }
 
-/** A header block of the client as its frames come in. */
-interface IncomingBlock {
+/** What the HEADERS frame says beside its header block. */
+interface BlockHeader {
   readonly streamId: number;
   readonly endStream: boolean;
   readonly priority: Buffer | undefined;
+}
+
+/** A header block of the client that goes on in CONTINUATION frames. */
+interface IncomingBlock {
+  readonly header: BlockHeader;
   readonly fragments: Buffer[];
-  /** The frames as they came, where there are several. */
+  /** The frames as they came. */
   readonly frames: Buffer[];
   bytes: number;
 }
@@ -131,7 +136,7 @@ export class RequestPath implements FrameSink {
     if (
       block === undefined
         ? type === FrameType.continuation
-        : type !== FrameType.continuation || streamId !== block.streamId
+        : type !== FrameType.continuation || streamId !== block.header.streamId
     ) {
       return this.#fault(ErrorCode.protocolError, 'CONTINUATION out of place');
     }
@@ -241,7 +246,7 @@ export class RequestPath implements FrameSink {
         this.#host.proofArrived(payload);
         return false;
       default:
-        return this.#windowUpdate(streamId, payload.readUInt32BE(0) & max31);
+        return this.#windowUpdate(streamId, readUInt31(payload, 0));
     }
   }
 
@@ -277,36 +282,38 @@ export class RequestPath implements FrameSink {
   }
 
   #headers(flags: number, streamId: number, payload: Buffer): boolean {
-    const content = withoutPadding(flags, payload);
+    const isWhole = (flags & Flag.endHeaders) !== 0;
+    // What waits for its CONTINUATION is copied.
+    const content = withoutPadding(flags, isWhole ? payload : Buffer.from(payload));
     const priority = (flags & Flag.priority) === 0 ? 0 : priorityBytes;
     if (content === undefined || content.length < priority) {
       this.#fault(ErrorCode.protocolError, 'padding or priority exceeds the frame');
       return false;
     }
-    const block: IncomingBlock = {
+    const header: BlockHeader = {
       streamId,
       endStream: (flags & Flag.endStream) !== 0,
       priority: priority === 0 ? undefined : content.subarray(0, priority),
-      fragments: [content.subarray(priority)],
-      frames: [],
-      bytes: payload.length,
     };
-    if ((flags & Flag.endHeaders) !== 0) return this.#blockComplete(block);
-    block.frames.push(frame(FrameType.headers, flags, streamId, payload));
-    this.#block = block;
-    this.#withinBlockLimits(block);
+    const fragment = priority === 0 ? content : content.subarray(priority);
+    if (isWhole) return this.#blockComplete(header, fragment);
+    const frames = [frame(FrameType.headers, flags, streamId, payload)];
+    this.#block = { header, fragments: [fragment], frames, bytes: payload.length };
+    this.#withinBlockLimits(this.#block);
     return false;
   }
 
   #continuation(flags: number, streamId: number, payload: Buffer): boolean {
     const block = this.#block;
     if (block === undefined) return false;
-    block.fragments.push(payload);
+    block.fragments.push(Buffer.from(payload));
     block.frames.push(frame(FrameType.continuation, flags, streamId, payload));
     block.bytes += payload.length;
     if (!this.#withinBlockLimits(block) || (flags & Flag.endHeaders) === 0) return false;
     this.#block = undefined;
-    if (this.#blockComplete(block)) for (const bytes of block.frames) this.#scanner.insert(bytes);
+    if (this.#blockComplete(block.header, Buffer.concat(block.fragments))) {
+      for (const bytes of block.frames) this.#scanner.insert(bytes);
+    }
     return false;
   }
 
@@ -321,31 +328,29 @@ export class RequestPath implements FrameSink {
   }
 
   /** @returns Whether the block goes to the runtime as it came. */
-  #blockComplete(block: IncomingBlock): boolean {
-    const { streamId } = block;
+  #blockComplete(header: BlockHeader, block: Buffer): boolean {
+    const { streamId } = header;
     const { streams } = this.#host;
-    const decoded = this.#decode(block);
+    const decoded = this.#decode(streamId, block);
     if (decoded === undefined) return false;
     const stream = streams.active.get(streamId);
     if (stream instanceof PassedStream) {
-      if (block.endStream) streams.endRequest(streamId, stream);
-      return this.#forward(block, decoded);
+      if (header.endStream) streams.endRequest(streamId, stream);
+      return this.#forward(header, decoded);
     }
     if (stream === undefined && streamId > streams.highestId) {
       streams.highestId = streamId;
-      if (streamId <= streams.lastServedId) return this.#open(block, decoded);
+      if (streamId <= streams.lastServedId) return this.#open(header, decoded);
     }
     this.#swallow(decoded);
-    stream?.receiveTrailers(block.endStream);
+    stream?.receiveTrailers(header.endStream);
     return false;
   }
 
   /** @returns undefined where the block is refused, with everything done about it. */
-  #decode(block: IncomingBlock): DecodedBlock | undefined {
-    const { fragments, streamId } = block;
-    const [first, second] = fragments;
+  #decode(streamId: number, block: Buffer): DecodedBlock | undefined {
     try {
-      return this.#decoder.decode(first !== undefined && second === undefined ? first : Buffer.concat(fragments));
+      return this.#decoder.decode(block);
     } catch (error) {
       if (error instanceof HeaderListTooLargeError) this.#refuseBlock(streamId);
       else if (error instanceof HpackError) this.#fault(ErrorCode.compressionError, error.message);
@@ -373,16 +378,16 @@ export class RequestPath implements FrameSink {
     this.#host.control(rstStreamFrame(streamId, ErrorCode.enhanceYourCalm));
   }
 
-  #open(block: IncomingBlock, decoded: DecodedBlock): boolean {
+  #open(header: BlockHeader, decoded: DecodedBlock): boolean {
     const { limits, responses, streams } = this.#host;
-    const { streamId, endStream } = block;
+    const { streamId, endStream } = header;
     const path = fieldValue(decoded, ':path') ?? '';
     const decision = this.#host.decide(path);
     if (decision !== 'take') {
       const stream = new PassedStream(path, decision === 'observe' ? this.#observer(path, decoded) : undefined);
       stream.requestEnded = endStream;
       streams.open(streamId, stream);
-      return this.#forward(block, decoded);
+      return this.#forward(header, decoded);
     }
     this.#swallow(decoded);
     if (streams.takenCount + streams.unproven.size >= limits.takenStreams) {
@@ -417,7 +422,7 @@ export class RequestPath implements FrameSink {
   }
 
   /** The runtime's table stays empty: a block that would read or change it is written anew. */
-  #forward({ streamId, endStream, priority }: IncomingBlock, decoded: DecodedBlock): boolean {
+  #forward({ streamId, endStream, priority }: BlockHeader, decoded: DecodedBlock): boolean {
     if (decoded.selfContained && !this.#owesSizeUpdate) return true;
     const updates = this.#owesSizeUpdate || decoded.sizeUpdate ? [0] : [];
     this.#owesSizeUpdate = false;

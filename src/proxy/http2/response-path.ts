@@ -15,7 +15,7 @@ import {
   headersFrames,
   initialSettings,
   isClientStream,
-  max31,
+  readUInt31,
   Setting,
   withoutPadding,
 } from './frames.js';
@@ -188,6 +188,7 @@ export class ResponsePath implements FrameSink {
   }
 
   #flushOwn(): void {
+    if (this.#own.length === 0) return;
     for (const bytes of this.#own) this.#scanner.insert(bytes);
     this.#own.length = 0;
   }
@@ -308,7 +309,7 @@ export class ResponsePath implements FrameSink {
 
   #forwardGoAway(payload: Buffer): void {
     const { streams } = this.#host;
-    const last = payload.readUInt32BE(0) & max31;
+    const last = readUInt31(payload, 0);
     streams.lastServedId = Math.min(streams.lastServedId, last);
     const rewritten = Buffer.from(payload);
     rewritten.writeUInt32BE(streams.lastServedId, 0);
@@ -322,9 +323,10 @@ export class ResponsePath implements FrameSink {
   }
 
   #hold(type: number, flags: number, streamId: number, payload: Buffer): void {
-    let held = payload;
+    // It outlives the chunk it came in.
+    let held: Buffer = Buffer.from(payload);
     if (type === FrameType.data && (flags & Flag.padded) !== 0) {
-      const data = withoutPadding(flags, payload);
+      const data = withoutPadding(flags, held);
       if (data === undefined) {
         this.#fault('padding exceeds the frame');
         return;
@@ -344,7 +346,7 @@ export class ResponsePath implements FrameSink {
       this.#heldBytes -= held.payload.length + heldFrameOverheadBytes;
       released += 1;
     }
-    this.#held.splice(0, released);
+    if (released > 0) this.#held.splice(0, released);
   }
 
   /**

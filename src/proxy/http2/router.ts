@@ -32,7 +32,7 @@ export interface RouterHandlers {
 }
 
 export interface RouterOutput {
-  /** Chunks are collected until `flush`. */
+  /** Collected until `flush`; what is not written then, though it is part of a chunk just read, is the output's to keep. */
   toDownstream(bytes: Buffer): void;
   toUpstream(bytes: Buffer): void;
   /** Whether the downstream socket takes more without buffering. */
@@ -75,18 +75,19 @@ export class Router implements RequestPathHost, ResponsePathHost {
     return this.streams.active.size;
   }
 
-  /** Bytes of the client, behind the connection preface. */
+  /** @param chunk Bytes of the client, behind the connection preface; not kept beyond `RouterOutput.flush`. */
   fromDownstream(chunk: Buffer): void {
-    this.#run('downstream', () => this.#requests.push(chunk));
+    this.#run('downstream', chunk);
   }
 
+  /** @param chunk Not kept beyond `RouterOutput.flush`. */
   fromUpstream(chunk: Buffer): void {
-    this.#run('upstream', () => this.responses.push(chunk));
+    this.#run('upstream', chunk);
   }
 
   /** The downstream takes more again. */
   resume(): void {
-    this.#run('downstream', () => {});
+    this.#run('downstream', undefined);
   }
 
   /** The upstream is gone: no taken call will be answered, though frames held back may still go out. */
@@ -117,12 +118,12 @@ export class Router implements RequestPathHost, ResponsePathHost {
     this.#drain = { isStreaming, drained };
   }
 
-  /** Runs `work`, then puts out what it led to. Nothing is thrown: a failure ends this connection and no other. */
-  #run(peer: 'downstream' | 'upstream', work: () => void): void {
+  /** Reads what a peer sent, then puts out what it led to. Nothing is thrown: a failure ends this connection and no other. */
+  #run(peer: 'downstream' | 'upstream', chunk: Buffer | undefined): void {
     if (this.#state === 'closed') return;
     this.#running = true;
     try {
-      work();
+      if (chunk !== undefined) (peer === 'downstream' ? this.#requests : this.responses).push(chunk);
       do {
         this.#requests.serve();
         this.responses.serve();

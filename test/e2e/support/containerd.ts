@@ -28,7 +28,7 @@ const prefix = 'hfcd-';
  */
 export const skipReason: string | false = process.env.CI === 'true' ? false : (missing() ?? false);
 
-function missing(): string | undefined {
+export function missing(): string | undefined {
   if (process.platform !== 'linux') return 'needs Linux';
   if (process.getuid?.() !== 0) return 'needs root';
   const absent = programs.filter((program) => find(program) === undefined);

@@ -229,6 +229,19 @@ t.test(
   },
 );
 
+t.test('what is held back is kept as it was, whatever becomes of the chunk it came in', async (t) => {
+  const bench = await RouterBench.started();
+  await bench.client(request(1, '/pass/A', {}, true));
+  const call = await bench.take(3);
+  void call.send(Buffer.alloc(window - 5));
+  await settle();
+  await bench.runtime(data(1, Buffer.from('payload')), headers(1, { 'grpc-status': '0' }, true));
+  const before = bench.toClient.all.length;
+  await bench.client(windowUpdate(0, 7));
+  const expected = Buffer.concat([data(1, Buffer.from('payload')), headers(1, { 'grpc-status': '0' }, true)]);
+  t.ok(bench.toClient.all.subarray(before).equals(expected));
+});
+
 t.test('held frames go before Holdfast’s own DATA', async (t) => {
   const bench = await RouterBench.started({}, [Setting.initialWindowSize, 1_000_000]);
   await bench.client(request(1, '/pass/A', {}, true));
@@ -400,13 +413,13 @@ t.test('however the bytes of a runtime are cut, the client gets the same', async
   ]);
   const run = (cuts: readonly number[]): string => {
     const bench = new RouterBench();
-    bench.router.fromDownstream(Buffer.concat([settings(), request(1, '/pass/A', {}, true)]));
+    bench.fromClient(Buffer.concat([settings(), request(1, '/pass/A', {}, true)]));
     let at = 0;
     for (const cut of cuts) {
-      bench.router.fromUpstream(sent.subarray(at, at + cut));
+      bench.fromRuntime(sent.subarray(at, at + cut));
       at += cut;
     }
-    bench.router.fromUpstream(sent.subarray(at));
+    bench.fromRuntime(sent.subarray(at));
     return bench.toClient.all.toString('hex');
   };
   const whole = run([]);

@@ -136,6 +136,8 @@ class Wire {
   }
 }
 
+const overwritten = 0xee;
+
 /** A router whose peers are played by the test: `/pass…`, `/observe…` and `/take…` are decided by their names. */
 export class RouterBench {
   readonly clock = new ManualClock();
@@ -182,13 +184,26 @@ export class RouterBench {
     return bench;
   }
 
+  /** One chunk of the client, overwritten afterwards as in a socket's read buffer. */
+  fromClient(bytes: Buffer): void {
+    const chunk = Buffer.from(bytes);
+    this.router.fromDownstream(chunk);
+    chunk.fill(overwritten);
+  }
+
+  fromRuntime(bytes: Buffer): void {
+    const chunk = Buffer.from(bytes);
+    this.router.fromUpstream(chunk);
+    chunk.fill(overwritten);
+  }
+
   async client(...frames: Buffer[]): Promise<void> {
-    this.router.fromDownstream(Buffer.concat(frames));
+    this.fromClient(Buffer.concat(frames));
     await settle();
   }
 
   async runtime(...frames: Buffer[]): Promise<void> {
-    this.router.fromUpstream(Buffer.concat(frames));
+    this.fromRuntime(Buffer.concat(frames));
     await settle();
   }
 
