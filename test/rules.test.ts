@@ -3,7 +3,8 @@ import { existsSync, readlinkSync } from 'node:fs';
 import path from 'node:path';
 import * as grpc from '@grpc/grpc-js';
 import t from 'tap';
-import { exchange, startBackend } from './support/any-backend.js';
+import { anyService, startBackend } from './support/any-backend.js';
+import { makeCalls } from './support/any-client.js';
 import { type CriClient, encodeMessage } from './support/cri-client.js';
 import { settle } from './support/manual-clock.js';
 import { Rig } from './support/rig.js';
@@ -520,11 +521,34 @@ t.test(
     const rig = await Rig.start(t, { runtimeUp: false });
     const backend = await startBackend(rig.config.runtime);
     t.teardown(() => backend.forceShutdown());
-    for (const shape of ['unary', 'clientStream', 'serverStream', 'bidi'] as const) {
-      const straight = await exchange(rig.config.runtime, shape);
-      t.match(straight.received, /^(first|second)/m);
-      t.same(await exchange(rig.config.listen, shape), straight, shape);
-    }
+    const metadata = [
+      ['x-asked', 'value'],
+      ['x-asked-bin', 'AP8K'],
+      ['x-long', 'yes'],
+    ] as const;
+    const calls = (['unary', 'clientStream', 'serverStream', 'bidi'] as const).flatMap((shape) => {
+      const call = { path: `${anyService}/${shape}`, shape, messages: [5, 6], metadata };
+      return [call, { ...call, metadata: [...metadata, ['x-fail', 'yes'] as const] }];
+    });
+    const exchange = async (socket: string) => {
+      const seen = await makeCalls(socket, { parallel: 1, calls });
+      return seen.map(({ metadata, ...rest }) => ({ ...rest, metadata: { ...metadata, date: undefined } }));
+    };
+    const straight = await exchange(rig.config.runtime);
+    t.strictSame(
+      straight.map(({ code, messages }) => [code, messages.length]),
+      [
+        [status.OK, 1],
+        [status.DATA_LOSS, 0],
+        [status.OK, 1],
+        [status.DATA_LOSS, 0],
+        [status.OK, 2],
+        [status.DATA_LOSS, 0],
+        [status.OK, 2],
+        [status.DATA_LOSS, 0],
+      ],
+    );
+    t.strictSame(await exchange(rig.config.listen), straight);
   },
 );
 
