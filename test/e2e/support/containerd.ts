@@ -10,11 +10,11 @@ import path from 'node:path';
 import type { Test } from 'tap';
 import { CriClient, KubeletPod, type PodOptions } from '../../support/cri-client.js';
 import { images, volumeFile, writeImageArchive } from './images.js';
+import { find, missingPrograms, searchPath, skipFor } from './programs.js';
 import { until } from './until.js';
 
 export { images } from './images.js';
 
-const searchPath = `${process.env.PATH ?? ''}:/usr/sbin:/sbin`;
 const environment = { ...process.env, PATH: searchPath };
 const cniDirectories = ['/usr/lib/cni', '/opt/cni/bin', '/usr/libexec/cni'];
 const cniCache = '/var/lib/cni/results';
@@ -22,26 +22,16 @@ const programs = ['containerd', 'ctr', 'runc', 'ip', 'umount', 'setpriv', 'perl'
 /** Begins the name of every instance: of its directory, bridge, network and cgroup. */
 const prefix = 'hfcd-';
 
-/**
- * What the `skip` of an e2e test has to be: a reason where this machine cannot run a containerd, else false. With `CI=true`
- * it is false in any case: a test that cannot run has failed there.
- */
-export const skipReason: string | false = process.env.CI === 'true' ? false : (missing() ?? false);
+/** The `skip` of tests with a containerd. */
+export const skipReason = skipFor(missing());
 
 export function missing(): string | undefined {
   if (process.platform !== 'linux') return 'needs Linux';
   if (process.getuid?.() !== 0) return 'needs root';
-  const absent = programs.filter((program) => find(program) === undefined);
-  if (absent.length > 0) return `needs ${absent.join(', ')}`;
+  const absent = missingPrograms(...programs);
+  if (absent !== undefined) return absent;
   if (cniPlugins() === undefined) return `needs CNI plugins in ${cniDirectories.join(' or ')}`;
   return undefined;
-}
-
-function find(program: string): string | undefined {
-  return searchPath
-    .split(':')
-    .map((directory) => path.join(directory, program))
-    .find((file) => fs.existsSync(file));
 }
 
 function cniPlugins(): string | undefined {
