@@ -114,7 +114,7 @@ export class Holdfast {
   }
 }
 
-function accepts(socketPath: string): Promise<boolean> {
+export function accepts(socketPath: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = net.connect(socketPath);
     socket.once('connect', () => {
