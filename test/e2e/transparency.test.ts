@@ -1,14 +1,18 @@
 /** Everything Holdfast does not own reaches a real containerd, and comes back, as it is. */
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { type AddressInfo, connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
+import { anyService, startBackend } from '../support/any-backend.js';
 import { CriClient } from '../support/cri-client.js';
 import { images, type RealContainerd, skipReason as skip, startContainerd } from './support/containerd.js';
 import { execStream } from './support/exec-stream.js';
 import { type Holdfast, startHoldfast } from './support/holdfast.js';
+import { missingPrograms, skipFor } from './support/programs.js';
 
 const run = promisify(execFile);
 
@@ -16,12 +20,6 @@ async function setUp(t: Test): Promise<{ containerd: RealContainerd; holdfast: H
   const containerd = await startContainerd(t);
   const listen = `${containerd.directory}/h.sock`;
   return { containerd, holdfast: await startHoldfast(t, { runtime: containerd.socket, listen }) };
-}
-
-/** A file with an empty message in gRPC's framing. */
-async function emptyMessage({ directory }: RealContainerd): Promise<string> {
-  await writeFile(`${directory}/empty.bin`, Buffer.alloc(5));
-  return `${directory}/empty.bin`;
 }
 
 t.test('commands run, at once and through the streaming URL; v1alpha2 is served', { skip }, async (t) => {
@@ -61,50 +59,130 @@ t.test('a list of 250 containers is the runtime’s, item for item', { skip }, a
   t.strictSame(through, await listed(containerd.client));
 });
 
-t.test(
-  'a client that sends the bare socket path as :authority gets what it gets from containerd',
-  { skip },
-  async (t) => {
-    const { containerd, holdfast } = await setUp(t);
-    const body = await emptyMessage(containerd);
-    const load = async (socket: string, streams: number) => {
-      const { stdout } = await run('h2load', [
-        ...['-n', '2000', '-c', '1', '-m', String(streams), '-d', body, '-B', `unix:${socket}`],
-        ...['-H', ':authority: /run/x.sock', '-H', 'content-type: application/grpc', '-H', 'te: trailers'],
-        'http://localhost/runtime.v1.RuntimeService/Version',
-      ]);
-      const [requests] = /^requests: .*$/m.exec(stdout) ?? [];
-      const [, dataBytes] = /^traffic: .*\((\d+)\) data$/m.exec(stdout) ?? [];
-      return { requests, dataBytes: Number(dataBytes) };
-    };
-    for (const streams of [1, 8, 100]) {
-      const through = await load(holdfast.socket, streams);
-      t.match(through.requests, /2000 succeeded, 0 failed, 0 errored/);
-      t.ok(through.dataBytes > 2000 * 30, 'an answer to each');
-      t.strictSame(through, await load(containerd.socket, streams), `${streams} streams`);
-    }
-  },
-);
+/** A server with and without Holdfast in front, and a request to it. */
+interface Target {
+  readonly direct: string;
+  readonly holdfast: string;
+  readonly path: string;
+  /** A file with a message in gRPC's framing. */
+  readonly body: string;
+}
 
-t.test('nghttp gets from Holdfast what it gets from containerd', { skip }, async (t) => {
+/** containerd, with a small answer. */
+async function smallAnswers(t: Test): Promise<Target> {
   const { containerd, holdfast } = await setUp(t);
-  const body = await emptyMessage(containerd);
+  const body = await writeMessage(containerd.directory, 0);
+  return { direct: containerd.socket, holdfast: holdfast.socket, path: '/runtime.v1.RuntimeService/Version', body };
+}
+
+/** A server that answers 100 KB with 100 KB. */
+async function largeAnswers(t: Test): Promise<Target> {
+  const directory = await mkdtemp(path.join(tmpdir(), 'hf-'));
+  t.teardown(() => rm(directory, { recursive: true }));
+  const direct = path.join(directory, 'runtime.sock');
+  const backend = await startBackend(direct);
+  t.teardown(() => backend.forceShutdown());
+  const holdfast = await startHoldfast(t, { runtime: direct, listen: path.join(directory, 'h.sock') });
+  const body = await writeMessage(directory, 100_000);
+  return { direct, holdfast: holdfast.socket, path: `${anyService}/unary`, body };
+}
+
+async function writeMessage(directory: string, bytes: number): Promise<string> {
+  const file = path.join(directory, 'message.bin');
+  const message = Buffer.alloc(5 + bytes, 7);
+  message.writeUInt8(0);
+  message.writeUInt32BE(bytes, 1);
+  await writeFile(file, message);
+  return file;
+}
+
+/** A target for each size of answers, and what is asked of it. */
+const loads = [
+  {
+    answers: 'small',
+    target: smallAnswers,
+    skip: skip || skipFor(missingPrograms('h2load', 'nghttp')),
+    requests: 2000,
+    // As kubelet 1.26 has it.
+    authority: '/run/x.sock',
+    /** Of one answer, at least. */
+    dataBytes: 30,
+  },
+  {
+    answers: 'large',
+    target: largeAnswers,
+    skip: skipFor(missingPrograms('h2load', 'nghttp')),
+    requests: 200,
+    // grpc-js (nghttp2) refuses the path of a socket.
+    authority: 'localhost',
+    dataBytes: 100_000,
+  },
+];
+
+/** Streams open at once, and windows of stream and connection as powers of two. */
+const shapes = [1, 8, 100].flatMap((streams) => [10, 14, 16, 20, 30].map((bits) => ({ streams, bits: String(bits) })));
+const grpcHeaders = ['-H', 'content-type: application/grpc', '-H', 'te: trailers'];
+
+for (const { answers, target, skip, requests, authority, dataBytes } of loads) {
+  t.test(`h2load gets ${answers} answers from Holdfast as it gets them directly`, { skip }, async (t) => {
+    const { direct, holdfast, path, body } = await target(t);
+    for (const { streams, bits } of shapes) {
+      const load = async (socket: string) => {
+        const { stdout } = await run('h2load', [
+          ...['-n', String(requests), '-c', '1', '-m', String(streams), '-w', bits, '-W', bits, '-d', body],
+          ...['-B', `unix:${socket}`, '-H', `:authority: ${authority}`, ...grpcHeaders, `http://localhost${path}`],
+        ]);
+        const [counts] = /^requests: .*$/m.exec(stdout) ?? [];
+        const [statuses] = /^status codes: .*$/m.exec(stdout) ?? [];
+        const [, data] = /^traffic: .*\((\d+)\) data$/m.exec(stdout) ?? [];
+        return { counts, statuses, dataBytes: Number(data) };
+      };
+      const through = await load(holdfast);
+      t.match(through.counts, new RegExp(`${requests} succeeded, 0 failed, 0 errored`));
+      t.match(through.statuses, new RegExp(`${requests} 2xx`));
+      t.ok(through.dataBytes > requests * dataBytes, 'an answer to each');
+      t.strictSame(through, await load(direct), `${streams} streams, windows of 2^${bits}`);
+    }
+  });
+
+  t.test(`nghttp gets ${answers} answers from Holdfast as it gets them directly`, { skip }, async (t) => {
+    const { direct, holdfast, path, body } = await target(t);
+    for (const { streams, bits } of shapes) {
+      const options = ['-m', String(streams), '-w', bits, '-W', bits, '-d', body];
+      const through = await nghttp(holdfast, path, options);
+      t.equal(through.size, streams);
+      t.ok([...through.values()].every(({ headers }) => headers.includes('grpc-status: 0')));
+      t.ok([...through.values()].every((stream) => stream.dataBytes > dataBytes));
+      t.strictSame(through, await nghttp(direct, path, options), `${streams} streams, windows of 2^${bits}`);
+    }
+  });
+}
+
+/** @returns What each stream received, by id. */
+async function nghttp(socket: string, path: string, options: readonly string[]) {
   // nghttp speaks TCP only.
-  const frames = async (socket: string) => {
-    const bridge = createServer((client) => {
-      const runtime = connect(socket);
-      client.pipe(runtime).pipe(client);
-    });
-    await once(bridge.listen(0, '127.0.0.1'), 'listening');
-    const { port } = bridge.address() as AddressInfo;
-    const { stdout } = await run('nghttp', [
-      ...['-v', '--no-dep', '-d', body, '-H', 'content-type: application/grpc'],
-      ...['-H', 'te: trailers', `http://127.0.0.1:${port}/runtime.v1.RuntimeService/Version`],
-    ]);
-    bridge.close();
-    return [...stdout.matchAll(/recv (?:\(stream_id=\d+\)|DATA frame) .*/g)].map(([line]) => line);
+  const bridge = createServer((client) => {
+    const runtime = connect(socket);
+    client.pipe(runtime).pipe(client);
+  });
+  await once(bridge.listen(0, '127.0.0.1'), 'listening');
+  const { port } = bridge.address() as AddressInfo;
+  const url = `http://127.0.0.1:${port}${path}`;
+  const { stdout } = await run('nghttp', ['-v', '-n', '--no-dep', ...options, ...grpcHeaders, url], {
+    maxBuffer: 64 * 1024 * 1024,
+  });
+  bridge.close();
+  const streams = new Map<string, { headers: string[]; dataBytes: number }>();
+  const stream = (id: string) => {
+    const found = streams.get(id) ?? { headers: [], dataBytes: 0 };
+    streams.set(id, found);
+    return found;
   };
-  const through = await frames(holdfast.socket);
-  t.ok(through.some((line) => line.includes('grpc-status: 0')));
-  t.strictSame(through, await frames(containerd.socket));
-});
+  for (const [, id = '', header = ''] of stdout.matchAll(/ recv \(stream_id=(\d+)\) (.*)$/gm)) {
+    if (!header.startsWith('date:')) stream(id).headers.push(header);
+  }
+  for (const [, bytes, id = ''] of stdout.matchAll(/ recv DATA frame <length=(\d+), .*stream_id=(\d+)>$/gm)) {
+    stream(id).dataBytes += Number(bytes);
+  }
+  return new Map([...streams].sort());
+}
