@@ -8,7 +8,7 @@ import type { StartStore } from '../cache/start-store.js';
 import { readStringField } from '../cri/requests.js';
 import type { Origin } from './cri-runtime.js';
 import { linkLog } from './log-link.js';
-import { ok, statusOf } from './rescue.js';
+import { statusOf } from './rescue.js';
 import type { TakenCall } from './taken-call.js';
 import type { UpstreamAnswer } from './upstream.js';
 
@@ -88,7 +88,7 @@ export class Creations {
       try {
         call.sendInitialMetadata(answer.initialMetadata);
         void call.send(answer.message);
-        delivered = await call.end({ ...ok, trailers: answer.trailers });
+        delivered = await call.end(answer.status);
       } finally {
         settle(delivered);
       }

@@ -1,6 +1,6 @@
 /** A taken call that goes to the runtime after all, with its own metadata, deadline and cancel, and what may be cut from its answer. */
 import type { Clock } from '../clock.js';
-import { ok, statusOf } from './rescue.js';
+import { statusOf } from './rescue.js';
 import type { Status, TakenCall } from './taken-call.js';
 import type { Upstream, UpstreamCallOptions } from './upstream.js';
 
@@ -35,7 +35,7 @@ export class Relay {
       }
       call.sendInitialMetadata(answer.initialMetadata);
       void call.send(edited);
-      await call.end({ ...ok, trailers: answer.trailers });
+      await call.end(answer.status);
     } catch (error) {
       await call.end(statusOf(error));
     }

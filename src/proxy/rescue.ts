@@ -13,8 +13,6 @@ export class EmptyIdError extends Error {
   }
 }
 
-export const ok: Status = { code: status.OK, message: '', trailers: [] };
-
 /** Where a runtime would say that it does not know the container. */
 export function containerNotFound(id: string): Status {
   const message = `an error occurred when try to find container ${JSON.stringify(id)}: not found`;

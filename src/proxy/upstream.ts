@@ -15,7 +15,8 @@ export class UpstreamStatusError extends Error {
 export interface UpstreamAnswer {
   readonly message: Buffer;
   readonly initialMetadata: Metadata;
-  readonly trailers: Metadata;
+  /** OK, in the words and with the trailers of the runtime. */
+  readonly status: Status;
 }
 
 export interface UpstreamCallOptions {
@@ -79,7 +80,7 @@ export class Upstream {
       });
       call.on('status', (status: grpc.StatusObject) => {
         stopListening();
-        if (message !== undefined) resolve({ message, initialMetadata, trailers: toMetadata(status.metadata) });
+        if (message !== undefined) resolve({ message, initialMetadata, status: toStatus(status) });
       });
     });
   }

@@ -71,6 +71,12 @@ const reservedNames = new Set([
   'grpc-message',
 ]);
 
+/** Binary values in base64; a peer of C-core's servers may write them as they are, behind a NUL (gRFC G1). */
+function metadataValue({ name, value }: HeaderField): string {
+  if (!name.endsWith('-bin') || !value.startsWith('\0')) return value;
+  return Buffer.from(value.slice(1), 'latin1').toString('base64');
+}
+
 function isCustom(name: string): boolean {
   return !name.startsWith(':') && !reservedNames.has(name);
 }
@@ -105,7 +111,9 @@ export class TakenStream implements TakenCall {
     this.#window = window;
     this.#headers = new Map(fields.map(({ name, value }) => [name, value]));
     this.path = this.#headers.get(':path') ?? '';
-    this.metadata = fields.filter(({ name }) => isCustom(name)).map(({ name, value }) => [name, value] as const);
+    this.metadata = fields
+      .filter(({ name }) => isCustom(name))
+      .map((field) => [field.name, metadataValue(field)] as const);
     this.#message = new SingleMessageReader(host.limits.requestBytes);
     const timeout = this.#headers.get('grpc-timeout');
     const timeoutMs = timeout === undefined ? undefined : parseTimeout(timeout);

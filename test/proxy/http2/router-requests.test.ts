@@ -332,6 +332,17 @@ t.test('however the bytes of a client are cut, the runtime gets the same', async
   );
 });
 
+t.test('binary metadata that a client writes as it is (gRFC G1) is read', async (t) => {
+  const bench = await RouterBench.started();
+  const raw = Buffer.from([0, 0, 255, 10]).toString('latin1');
+  const call = await bench.take(1, { 'x-asked-bin': raw, 'x-other-bin': 'AP8K', 'x-text': '\0' });
+  t.strictSame(call.metadata, [
+    ['x-asked-bin', 'AP8K'],
+    ['x-other-bin', 'AP8K'],
+    ['x-text', '\0'],
+  ]);
+});
+
 t.test('custom metadata of a taken call is as sent, gRPC’s own left out', async (t) => {
   const bench = await RouterBench.started();
   const call = await bench.take(1, {
