@@ -67,6 +67,26 @@ export class Metrics {
     registers: [this.registry],
   });
 
+  readonly refusedStreams = new Counter({
+    name: 'holdfast_refused_streams_total',
+    help: 'Streams of clients refused because of a limit.',
+    labelNames: ['reason'] as const,
+    registers: [this.registry],
+  });
+
+  readonly stalls = new Counter({
+    name: 'holdfast_stalled_connections_total',
+    help: 'Connections whose peer took nothing for 30 s though something waited for it.',
+    labelNames: ['peer'] as const,
+    registers: [this.registry],
+  });
+
+  readonly evictions = new Counter({
+    name: 'holdfast_evicted_connections_total',
+    help: 'Downstream connections closed because too many were open.',
+    registers: [this.registry],
+  });
+
   /** Plain numbers until somebody asks: prom-client takes longer to find a counter than the router to carry a call. */
   readonly #calls = new Map<string, { passed: number; taken: number }>();
 

@@ -5,6 +5,7 @@
 import type { Clock } from '../clock.js';
 import type { ContainerItem } from '../cri/container-items.js';
 import type { Admission } from '../throttle/admission.js';
+import { AbandonedCalls, maxAbandonedBytes } from './abandoned-calls.js';
 import { Creation, type CreationRequest, type Made } from './creation.js';
 import { CreationIndex } from './creation-index.js';
 import { DroppedError, failureStep, WaiterLeftError } from './detached-call.js';
@@ -81,6 +82,7 @@ export class CreationStore<Origin, Answer> {
   readonly #options: CreationStoreOptions;
   readonly #index: CreationIndex<Origin, Answer>;
   readonly #hidden = new HiddenContainers<Origin, Answer>();
+  readonly #abandoned: AbandonedCalls;
   readonly #backoffs = new Set<() => void>();
   #closed = false;
 
@@ -97,6 +99,7 @@ export class CreationStore<Origin, Answer> {
     this.#observer = observer;
     this.#options = options;
     this.#index = new CreationIndex(clock, options);
+    this.#abandoned = new AbandonedCalls(options.maxEntries, maxAbandonedBytes);
   }
 
   /** Whether any container is hidden at all: if not, no response needs a look. */
@@ -202,7 +205,9 @@ export class CreationStore<Origin, Answer> {
       failed: (error, waiters) => this.#failed(creation, error, waiters),
       waiterLeft: (waiters) => {
         this.#step('waiter left', creation, { waiters });
-        if (waiters === 0 && creation.call.phase === 'running') this.#hide(creation);
+        if (waiters > 0) return;
+        if (creation.call.phase === 'running') this.#hide(creation);
+        else this.#abandoned.add(creation.call, creation.bytes?.length ?? 0);
       },
     });
     this.#index.add(creation);
@@ -219,7 +224,8 @@ export class CreationStore<Origin, Answer> {
     try {
       await Promise.all(predecessors.map((predecessor) => predecessor.gone));
       await this.#runtime.beforeCreate(creation.fingerprint);
-      await this.#admission.admit(async () => {
+      const work = async () => {
+        this.#abandoned.delete(call);
         if (this.#closed || call.unaskedFor(this.#options.holdTtlMs)) {
           call.fail(new DroppedError());
           return;
@@ -232,7 +238,10 @@ export class CreationStore<Origin, Answer> {
         this.#step('started', creation);
         if (call.waiters === 0) this.#hide(creation);
         await running;
-      });
+      };
+      if (!call.inFlight) return;
+      void call.ended.then(() => this.#admission.withdraw(work));
+      await this.#admission.admit(work);
     } catch (error) {
       call.fail(error);
     }
@@ -243,6 +252,7 @@ export class CreationStore<Origin, Answer> {
     role: 'started' | 'joined',
     signal: AbortSignal,
   ): Promise<Grant<Origin, Answer>> {
+    this.#abandoned.delete(creation.call);
     if (role === 'joined') this.#step('waiter joined', creation, { waiters: creation.call.waiters + 1 });
     return this.#grant(creation, role, await creation.call.join(signal));
   }
@@ -311,6 +321,8 @@ export class CreationStore<Origin, Answer> {
 
   #failed(creation: Creation<Origin, Answer>, error: unknown, waiters: number): void {
     this.#step(failureStep(error), creation, { waiters, error });
+    creation.bytes = undefined;
+    this.#abandoned.delete(creation.call);
     this.#index.remove(creation);
     this.#vanish(creation);
   }

@@ -5,6 +5,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.js';
 import type { Admission } from '../throttle/admission.js';
+import { AbandonedCalls, maxAbandonedBytes } from './abandoned-calls.js';
 import { DetachedCall, DroppedError, failureStep, WaiterLeftError } from './detached-call.js';
 import type { Fingerprint } from './fingerprint.js';
 
@@ -77,6 +78,7 @@ export class StartStore<Origin, Answer> {
   readonly #inFlight = new Map<string, Start<Origin, Answer>>();
   /** Started, and nobody is known to have been told. */
   readonly #finished: LRUCache<string, Start<Origin, Answer>>;
+  readonly #abandoned: AbandonedCalls;
   #closed = false;
 
   constructor(
@@ -91,6 +93,7 @@ export class StartStore<Origin, Answer> {
     this.#clock = clock;
     this.#observe = observe;
     this.#options = options;
+    this.#abandoned = new AbandonedCalls(options.maxEntries, maxAbandonedBytes);
     this.#finished = new LRUCache({
       max: options.maxEntries,
       ttl: options.replayTtlMs,
@@ -116,6 +119,7 @@ export class StartStore<Origin, Answer> {
   ): Promise<StartGrant<Answer>> {
     const running = this.#inFlight.get(containerId);
     if (running !== undefined) {
+      this.#abandoned.delete(running.call);
       this.#step('waiter joined', running, { waiters: running.call.waiters + 1 });
       return this.#grant(running, 'joined', await running.call.join(signal));
     }
@@ -181,7 +185,10 @@ export class StartStore<Origin, Answer> {
       call: new DetachedCall<Answer>(this.#clock, {
         succeeded: (_, waiters) => this.#succeeded(start, waiters),
         failed: (error, waiters) => this.#failed(start, error, waiters),
-        waiterLeft: (waiters) => this.#step('waiter left', start, { waiters }),
+        waiterLeft: (waiters) => {
+          this.#step('waiter left', start, { waiters });
+          if (waiters === 0 && start.call.phase === 'queued') this.#abandoned.add(start.call, bytes.length);
+        },
       }),
     };
     this.#inFlight.set(containerId, start);
@@ -192,7 +199,8 @@ export class StartStore<Origin, Answer> {
 
   async #carryOut(start: Start<Origin, Answer>, bytes: Buffer): Promise<void> {
     const { call } = start;
-    await this.#admission.admit(async () => {
+    const work = async () => {
+      this.#abandoned.delete(call);
       if (this.#closed || call.unaskedFor(this.#options.holdTtlMs)) {
         call.fail(new DroppedError());
         return;
@@ -202,7 +210,9 @@ export class StartStore<Origin, Answer> {
       );
       this.#step('started', start);
       await running;
-    });
+    };
+    void call.ended.then(() => this.#admission.withdraw(work));
+    await this.#admission.admit(work);
   }
 
   #succeeded(start: Start<Origin, Answer>, waiters: number): void {
@@ -213,6 +223,7 @@ export class StartStore<Origin, Answer> {
 
   #failed(start: Start<Origin, Answer>, error: unknown, waiters: number): void {
     this.#inFlight.delete(start.containerId);
+    this.#abandoned.delete(start.call);
     this.#step(failureStep(error), start, { waiters, error });
   }
 

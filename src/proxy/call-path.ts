@@ -89,5 +89,13 @@ export function callPath(parts: CallPathParts): RouterHandlers {
       metrics.violations.inc({ peer });
       log.warn({ peer, reason }, 'connection ended: protocol violation');
     },
+    refused(reason, isFirst) {
+      metrics.refusedStreams.inc({ reason });
+      if (isFirst) log.warn({ reason }, 'stream refused');
+    },
+    stalled(peer, waiting) {
+      metrics.stalls.inc({ peer });
+      log.warn({ peer, ...waiting }, 'connection stalled');
+    },
   };
 }

@@ -13,6 +13,7 @@ import { Creations } from './creations.js';
 import { CriRuntime, type Origin } from './cri-runtime.js';
 import { Events } from './events.js';
 import { Hiding } from './hiding.js';
+import { ByteBudget, maxRequestBytes } from './http2/limits.js';
 import { type Link, openLink } from './http2/link.js';
 import { LifeLog } from './life-log.js';
 import { listenOn } from './listen.js';
@@ -28,10 +29,17 @@ const adoptEveryMs = 1_000;
  */
 const placeMs = 240_000;
 
+/**
+ * Downstream connections at once; beyond, the one that has been idle longest is closed. A kubelet has two, and each client such as
+ * crictl one. Each costs two descriptors and, while nothing goes over it, some 10 KB.
+ */
+const defaultMaxConnections = 1_000;
+
 export interface HoldfastDeps {
   readonly log: Logger;
   readonly clock?: Clock;
   readonly metrics?: Metrics;
+  readonly maxConnections?: number;
 }
 
 export interface Holdfast {
@@ -41,7 +49,7 @@ export interface Holdfast {
 
 /** @throws What makes listening impossible (see listen.ts). */
 export async function startHoldfast(config: HoldfastConfig, deps: HoldfastDeps): Promise<Holdfast> {
-  const { log, clock = systemClock, metrics = new Metrics() } = deps;
+  const { log, clock = systemClock, metrics = new Metrics(), maxConnections = defaultMaxConnections } = deps;
   const upstream = new Upstream(config.runtime);
   const admission = fixedAdmission(config.maxCreations, clock, placeMs);
   const lifeLog = new LifeLog(log, metrics);
@@ -74,8 +82,24 @@ export async function startHoldfast(config: HoldfastConfig, deps: HoldfastDeps):
   metrics.observeState(() => ({ ...store.sizes, inFlight: admission.inFlight, queued: admission.queued }));
 
   const links = new Set<Link>();
+  const budget = new ByteBudget(maxRequestBytes);
+  const makeRoom = () => {
+    if (links.size < maxConnections) return true;
+    const idle = [...links].filter(({ activeStreams }) => activeStreams === 0);
+    const [longest] = idle.sort((a, b) => a.lastUsedMs - b.lastUsedMs);
+    metrics.evictions.inc();
+    log.warn({ connections: links.size, idle: idle.length }, 'connection evicted');
+    if (longest === undefined) return false;
+    links.delete(longest);
+    void longest.drain(() => true).then(() => longest.destroy());
+    return true;
+  };
   const accept = (downstream: Socket) => {
-    const link = openLink(downstream, { runtimePath: config.runtime, handlers, clock });
+    if (!makeRoom()) {
+      downstream.destroy();
+      return;
+    }
+    const link = openLink(downstream, { runtimePath: config.runtime, handlers, clock, budget });
     links.add(link);
     void link.closed.then(() => links.delete(link));
   };

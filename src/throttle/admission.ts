@@ -11,6 +11,8 @@ export interface Admission {
    * @returns What `work` returns.
    */
   admit<T>(work: () => Promise<T>): Promise<T>;
+  /** Takes back work that is queued: it will not run, and its `admit` stays unanswered. Without effect on any other. */
+  withdraw(work: () => Promise<unknown>): void;
   /** Work that has a place now. */
   readonly inFlight: number;
   /** Work that waits for its turn. */
@@ -35,20 +37,37 @@ export function fixedAdmission(limit: number, clock: Clock, placeMs: number): Ad
       };
       running.then(leave, leave);
     });
+  const waiting = new Map<() => Promise<unknown>, () => Promise<unknown>>();
+  /** Turns asked for: as many as there is work waiting, or more where work was withdrawn. */
+  let turns = 0;
+  const takeTurn = async () => {
+    turns -= 1;
+    for (const [work, run] of waiting) {
+      waiting.delete(work);
+      await untilPlaceIsFree(run());
+      return;
+    }
+  };
   return {
     admit: (work) =>
       new Promise((resolve, reject) => {
-        void gate(() => {
+        waiting.set(work, () => {
           const running = (async () => work())();
           running.then(resolve, reject);
-          return untilPlaceIsFree(running);
+          return running;
         });
+        if (turns >= waiting.size) return;
+        turns += 1;
+        void gate(takeTurn);
       }),
+    withdraw(work) {
+      waiting.delete(work);
+    },
     get inFlight() {
       return gate.activeCount;
     },
     get queued() {
-      return gate.pendingCount;
+      return waiting.size;
     },
   };
 }

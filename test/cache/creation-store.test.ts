@@ -640,3 +640,25 @@ t.test('nothing is remembered of creations that were used', async (t: Test) => {
   }
   t.same(store.sizes, { live: 0, answered: 0, hidden: 0 });
 });
+
+t.test('queued creations that nobody waits for are bounded: the oldest are dropped and leave nothing', async (t) => {
+  const { store, runtime, steps } = setUp({ limit: 1, maxEntries: 2 });
+  store.request(container({ name: 'running' }), never).catch(() => {});
+  const abandon = async (name: string) => {
+    const leave = new AbortController();
+    const asked = store.request(container({ name }), leave.signal);
+    leave.abort();
+    await asked.catch(() => {});
+  };
+  for (const name of ['a', 'b']) await abandon(name);
+  const patient = store.request(container({ name: 'a' }), never);
+  for (const name of ['c', 'd', 'e', 'f']) await abandon(name);
+  t.equal(steps.filter((step) => step === 'dropped').length, 3, 'b, c and d; a is waited for again');
+  t.equal(store.sizes.live, 4);
+  for (const id of ['1', '2', '3', '4']) {
+    runtime.calls.at(-1)?.end(id);
+    await settle();
+  }
+  t.equal((await patient).made.id, '2');
+  t.equal(runtime.calls.length, 4);
+});

@@ -25,6 +25,8 @@ export interface RigOptions {
   readonly config?: Partial<HoldfastConfig>;
   /** Whether the runtime listens before Holdfast does; default true. */
   readonly runtimeUp?: boolean;
+  /** Of Holdfast. */
+  readonly maxConnections?: number;
 }
 
 export class Rig {
@@ -39,6 +41,7 @@ export class Rig {
   readonly lines: Line[] = [];
   readonly config: HoldfastConfig;
   holdfast: Holdfast | undefined;
+  readonly #maxConnections: number | undefined;
   readonly #watchers = new Set<Watcher>();
 
   private constructor(options: RigOptions) {
@@ -50,6 +53,7 @@ export class Rig {
       runtime: runtimePath,
       ...options.config,
     };
+    this.#maxConnections = options.maxConnections;
     this.direct = new CriClient(runtimePath);
     this.client = new CriClient(this.config.listen);
   }
@@ -65,7 +69,14 @@ export class Rig {
   async startHoldfast(): Promise<void> {
     this.metrics = new Metrics();
     const log = pino({ level: 'trace' }, { write: (line: string) => this.#note(JSON.parse(line)) });
-    this.holdfast = await startHoldfast(this.config, { log, clock: this.clock, metrics: this.metrics });
+    const { clock, metrics } = this;
+    const maxConnections = this.#maxConnections;
+    this.holdfast = await startHoldfast(this.config, {
+      log,
+      clock,
+      metrics,
+      ...(maxConnections === undefined ? {} : { maxConnections }),
+    });
   }
 
   /** A second connection through Holdfast. */

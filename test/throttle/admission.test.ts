@@ -80,3 +80,24 @@ t.test('work that ends leaves no timer behind', async (t) => {
   await settle();
   t.equal(clock.pending, 0);
 });
+
+t.test('work that is withdrawn does not run, and what is behind it moves up', async (t) => {
+  const { admission, begun, ends, admit } = stage(1);
+  void admit(0);
+  const withdrawn = () => Promise.reject(new Error('it ran'));
+  for (let n = 0; n < 100; n += 1) {
+    void admission.admit(withdrawn);
+    admission.withdraw(withdrawn);
+  }
+  void admit(1);
+  void admit(2);
+  t.equal(admission.queued, 2);
+  ends[0]?.();
+  await settle();
+  t.same(begun, [0, 1]);
+  admission.withdraw(withdrawn);
+  ends[1]?.();
+  await settle();
+  t.same(begun, [0, 1, 2]);
+  t.equal(admission.queued, 0);
+});

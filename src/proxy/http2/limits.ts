@@ -1,10 +1,12 @@
-/** What one downstream connection may cost; beyond it the connection or the stream ends. */
+/** What one downstream connection may cost; beyond it the connection or the stream ends, or its peer is read no further. */
 export interface Limits {
   /** One header block, HEADERS and CONTINUATION frames together. */
   readonly headerBlockBytes: number;
   /** One decoded header list, each field counted as name + value + 32 (RFC 9113 section 6.5.2). */
   readonly headerListBytes: number;
   readonly continuationFrames: number;
+  /** Streams open at the runtime. */
+  readonly passedStreams: number;
   /** Taken streams that are open or wait for their proof of delivery. */
   readonly takenStreams: number;
   readonly takenResetsPerSecond: number;
@@ -14,8 +16,8 @@ export interface Limits {
   readonly unacknowledgedSettings: number;
   /** One request message of a taken stream, before and after decompression. */
   readonly requestBytes: number;
-  /** Incomplete request messages of all taken streams. */
-  readonly pendingRequestBytes: number;
+  /** Answers of taken streams that the client's windows have not let go. */
+  readonly unsentAnswerBytes: number;
   /** Request message of an observed stream; a larger one is forwarded unread. */
   readonly observedRequestBytes: number;
   /** Response frames of the runtime held back for flow control before it is read no further. */
@@ -24,6 +26,8 @@ export interface Limits {
   readonly unreadOutputBytes: number;
   /** What either peer may send before the other is connected, before it is read no further. */
   readonly earlyBytes: number;
+  /** How long a peer may take nothing of what waits for it before that is reported. */
+  readonly stallMs: number;
   /** How long a connection that is over may take to get its last bytes out. */
   readonly lingerMs: number;
 }
@@ -37,6 +41,8 @@ export const defaultLimits: Limits = {
   // One octet of a block can stand for a table entry of 4 KiB.
   headerListBytes: MiB,
   continuationFrames: 64,
+  // A runtime may set no limit. Of a kubelet there are some hundred.
+  passedStreams: 100_000,
   // A node runs hundreds of pods; each has one creation or start in flight.
   takenStreams: 4096,
   // Above what the deadlines of a whole node's pods, all falling into one second, can cause.
@@ -45,16 +51,42 @@ export const defaultLimits: Limits = {
   settingsPerSecond: 100,
   // grpc-go's bandwidth estimator sends one per round trip, which takes some 100 µs on a unix socket.
   pingsPerSecond: 50_000,
-  unacknowledgedSettings: 1000,
+  unacknowledgedSettings: 100,
   // The largest message a runtime takes by default (CRI-O's grpc_max_recv_msg_size; containerd's is 16 MiB).
   requestBytes: 80 * MiB,
-  pendingRequestBytes: 256 * MiB,
+  // Four of the largest lists that a kubelet takes.
+  unsentAnswerBytes: 64 * MiB,
   observedRequestBytes: MiB,
   heldBytes: MiB,
   unreadOutputBytes: MiB,
   earlyBytes: 64 * KiB,
+  stallMs: 30_000,
   lingerMs: 5000,
 };
+
+/** Requests of taken calls in flight, and of observed ones while they are read: of all connections together, in bytes. */
+export const maxRequestBytes = 256 * MiB;
+
+/** Bytes that may be in memory at once. */
+export class ByteBudget {
+  readonly #max: number;
+  #taken = 0;
+
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  /** @returns false, and nothing is taken, where there are not as many left. */
+  take(bytes: number): boolean {
+    if (this.#taken + bytes > this.#max) return false;
+    this.#taken += bytes;
+    return true;
+  }
+
+  giveBack(bytes: number): void {
+    this.#taken -= bytes;
+  }
+}
 
 /** Whether something happens more than `perSecond` times in a second of the given clock (fixed windows). */
 export class RateLimit {

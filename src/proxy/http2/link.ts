@@ -6,7 +6,7 @@
 import type net from 'node:net';
 import type { Clock } from '../../clock.js';
 import { connectionPreface } from './frames.js';
-import { defaultLimits, type Limits } from './limits.js';
+import { type ByteBudget, defaultLimits, type Limits } from './limits.js';
 import { Port, type PortEvents } from './port.js';
 import { Router, type RouterHandlers, type RouterOutput } from './router.js';
 
@@ -17,6 +17,8 @@ export interface Link {
   readonly closed: Promise<void>;
   /** Open streams, taken ones included; 0 where the connection is not HTTP/2. */
   readonly activeStreams: number;
+  /** When it was last used to open a stream, in ms of the clock; when it was opened until then. */
+  readonly lastUsedMs: number;
   /**
    * Sends GOAWAY (NO_ERROR, last stream seen) and takes no new stream.
    *
@@ -35,6 +37,8 @@ export interface LinkOptions {
   readonly handlers: RouterHandlers;
   readonly clock: Clock;
   readonly limits?: Partial<Limits>;
+  /** What the requests of all links may take of memory. */
+  readonly budget?: ByteBudget;
 }
 
 /**
@@ -60,7 +64,10 @@ class SocketLink implements Link, RouterOutput {
   #earlyDownstream: Buffer[] = [];
   #earlyUpstream: Buffer[] = [];
   #router: Router | undefined;
+  readonly #openedMs: number;
   #cancelTimer = (): void => {};
+  /** Runs while something waits for a peer. */
+  #cancelStallTimer: (() => void) | undefined;
   /** `waiting` for the runtime or for the first bytes; then `routing` or `spliced`; then `closing`. */
   #state: 'waiting' | 'routing' | 'spliced' | 'closing' = 'waiting';
   /** While frames of it are still held back. */
@@ -73,6 +80,7 @@ class SocketLink implements Link, RouterOutput {
 
   constructor(downstream: net.Socket, options: LinkOptions) {
     this.#options = options;
+    this.#openedMs = options.clock.now();
     this.#limits = { ...defaultLimits, ...options.limits };
     this.closed = new Promise((resolve) => {
       this.#closedResolve = resolve;
@@ -88,6 +96,10 @@ class SocketLink implements Link, RouterOutput {
 
   get activeStreams(): number {
     return this.#router?.activeStreams ?? 0;
+  }
+
+  get lastUsedMs(): number {
+    return this.#router?.lastOpenedMs ?? this.#openedMs;
   }
 
   drain(isStreaming: (path: string) => boolean): Promise<void> {
@@ -191,8 +203,8 @@ class SocketLink implements Link, RouterOutput {
 
   #route(received: Buffer, early: readonly Buffer[]): void {
     this.#state = 'routing';
-    const { handlers, clock } = this.#options;
-    const router = new Router({ handlers, clock, limits: this.#limits, output: this });
+    const { handlers, clock, budget } = this.#options;
+    const router = new Router({ handlers, clock, budget, limits: this.#limits, output: this });
     this.#router = router;
     this.toUpstream(connectionPreface);
     router.fromDownstream(received);
@@ -239,13 +251,40 @@ class SocketLink implements Link, RouterOutput {
   #regulate(): void {
     const upstream = this.#upstream;
     if (upstream === undefined || this.#state === 'waiting') return;
-    const downstream = this.#downstream;
+    const downstreamBytes = this.#downstream.unwrittenBytes;
+    const upstreamBytes = upstream.unwrittenBytes;
     const heldBytes = this.#router?.responses.heldBytes ?? 0;
     if (this.#upstreamEnded && heldBytes === 0) this.#shut();
     const { heldBytes: maxHeldBytes, unreadOutputBytes } = this.#limits;
-    upstream.reading = downstream.unwrittenBytes === 0 && heldBytes <= maxHeldBytes;
-    // What Holdfast itself answers is written at once, so a client that does not read it must not go on asking.
-    downstream.reading = upstream.unwrittenBytes === 0 && downstream.unwrittenBytes <= unreadOutputBytes;
+    // What Holdfast says itself is written at once, so a peer that does not read it must not go on giving cause for it.
+    upstream.reading = downstreamBytes === 0 && heldBytes <= maxHeldBytes && upstreamBytes <= unreadOutputBytes;
+    this.#downstream.reading = upstreamBytes === 0 && downstreamBytes <= unreadOutputBytes;
+    if (downstreamBytes > 0 || upstreamBytes > 0 || (this.#router?.heldBytes ?? 0) > 0) this.#watchStall(upstream);
+    else this.#stopWatching();
+  }
+
+  /** Tells if neither peer takes anything for a while though something waits for one of them. */
+  #watchStall(upstream: Port): void {
+    if (this.#cancelStallTimer !== undefined || this.#state === 'closing') return;
+    const { handlers, clock } = this.#options;
+    const taken = [this.#downstream.takenBytes, upstream.takenBytes] as const;
+    this.#cancelStallTimer = clock.after(this.#limits.stallMs, () => {
+      const heldBytes = this.#router?.heldBytes ?? 0;
+      const isUpstream = upstream.unwrittenBytes > 0 && upstream.takenBytes === taken[1];
+      if (isUpstream || this.#downstream.takenBytes === taken[0]) {
+        const { unwrittenBytes } = isUpstream ? upstream : this.#downstream;
+        handlers.stalled?.(isUpstream ? 'upstream' : 'downstream', { unwrittenBytes, heldBytes });
+        // Said once: the timer stays as it is, until nothing waits any more.
+        return;
+      }
+      this.#stopWatching();
+      this.#watchStall(upstream);
+    });
+  }
+
+  #stopWatching(): void {
+    this.#cancelStallTimer?.();
+    this.#cancelStallTimer = undefined;
   }
 
   close(): void {
@@ -274,6 +313,7 @@ class SocketLink implements Link, RouterOutput {
     if (this.#state === 'closing') return;
     this.#state = 'closing';
     this.#cancelTimer();
+    this.#stopWatching();
     this.#router?.abandon();
     this.#downstream.end();
     this.#upstream?.end();

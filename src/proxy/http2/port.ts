@@ -27,6 +27,7 @@ export class Port {
   readonly #socket: net.Socket;
   readonly #events: PortEvents;
   #reading = true;
+  #writtenBytes = 0;
   #awaitsDrain = false;
 
   private constructor(events: PortEvents, open: (onread: net.OnReadOpts) => net.Socket) {
@@ -66,6 +67,11 @@ export class Port {
     return this.#socket.writableLength;
   }
 
+  /** Bytes that the system has taken so far. */
+  get takenBytes(): number {
+    return this.#writtenBytes - this.#socket.writableLength;
+  }
+
   /** Whether it is read. What was received before it is set to false stays valid until it is true again. */
   get reading(): boolean {
     return this.#reading;
@@ -84,10 +90,14 @@ export class Port {
     const [first] = chunks;
     if (first === undefined || !socket.writable) return;
     if (chunks.length === 1) {
+      this.#writtenBytes += first.length;
       socket.write(first);
     } else {
       socket.cork();
-      for (const chunk of chunks) socket.write(chunk);
+      for (const chunk of chunks) {
+        this.#writtenBytes += chunk.length;
+        socket.write(chunk);
+      }
       socket.uncork();
     }
     if (socket.writableLength > 0) this.#awaitDrain();

@@ -21,10 +21,10 @@ import {
   withoutPadding,
 } from './frames.js';
 import { type DecodedBlock, encodeLiteralBlock, HeaderListTooLargeError, HpackDecoder, HpackError } from './hpack.js';
-import { type Limits, RateLimit } from './limits.js';
+import { type ByteBudget, type Limits, RateLimit } from './limits.js';
 import type { ClientSettings, ResponsePath } from './response-path.js';
 import { PassedStream, RequestObserver, type StreamTable } from './stream-table.js';
-import { TakenStream, type TakenStreamHost } from './taken-stream.js';
+import { type Refusal, TakenStream, type TakenStreamHost } from './taken-stream.js';
 
 export interface RequestPathHost extends TakenStreamHost {
   readonly clock: Clock;
@@ -34,6 +34,10 @@ export interface RequestPathHost extends TakenStreamHost {
   toUpstream(bytes: Buffer): void;
   decide(path: string): 'pass' | 'observe' | 'take';
   observe(path: string, request: Buffer): void;
+  /** What requests may take of memory. */
+  readonly budget: ByteBudget;
+  /** A limit cost the client a stream. */
+  refused(reason: Refusal): void;
   /** The PING behind the answer of this stream. */
   isProof(ping: Buffer): boolean;
   proofArrived(ping: Buffer): void;
@@ -198,9 +202,9 @@ export class RequestPath implements FrameSink {
       return 'drop';
     }
     if ((flags & Flag.endStream) !== 0) streams.endRequest(streamId, stream);
-    if (stream.observer === undefined) return 'forward';
+    if (!stream.isObserved) return 'forward';
     if (length <= this.#host.limits.observedRequestBytes) return 'collect';
-    stream.observer = undefined;
+    stream.stopObserving();
     return 'forward';
   }
 
@@ -363,6 +367,7 @@ export class RequestPath implements FrameSink {
   #refuseBlock(streamId: number): void {
     const { streams } = this.#host;
     this.#owesSizeUpdate = true;
+    this.#host.refused('header list too large');
     const stream = streams.active.get(streamId);
     if (stream instanceof TakenStream) {
       stream.reset(ErrorCode.enhanceYourCalm);
@@ -384,6 +389,10 @@ export class RequestPath implements FrameSink {
     const path = fieldValue(decoded, ':path') ?? '';
     const decision = this.#host.decide(path);
     if (decision !== 'take') {
+      if (streams.active.size >= limits.passedStreams) {
+        this.#fault(ErrorCode.enhanceYourCalm, `more than ${limits.passedStreams} open streams`);
+        return false;
+      }
       const stream = new PassedStream(path, decision === 'observe' ? this.#observer(path, decoded) : undefined);
       stream.requestEnded = endStream;
       streams.open(streamId, stream);
@@ -391,6 +400,7 @@ export class RequestPath implements FrameSink {
     }
     this.#swallow(decoded);
     if (streams.takenCount + streams.unproven.size >= limits.takenStreams) {
+      this.#host.refused('too many taken streams');
       this.#host.control(rstStreamFrame(streamId, ErrorCode.refusedStream));
       return false;
     }
@@ -405,7 +415,8 @@ export class RequestPath implements FrameSink {
 
   #observer(path: string, decoded: DecodedBlock): RequestObserver {
     const encoding = fieldValue(decoded, 'grpc-encoding') ?? 'identity';
-    return new RequestObserver(encoding, this.#host.limits.observedRequestBytes, (message) =>
+    const { limits, budget } = this.#host;
+    return new RequestObserver(encoding, limits.observedRequestBytes, budget, (message) =>
       this.#host.observe(path, message),
     );
   }
@@ -413,8 +424,7 @@ export class RequestPath implements FrameSink {
   #observeData(streamId: number, data: Buffer | undefined, endStream: boolean): void {
     // The table has already let go of a stream that this frame ends.
     const stream = this.#host.streams.active.get(streamId);
-    if (!(stream instanceof PassedStream) || stream.observer === undefined) return;
-    if (!stream.observer.push(data) || endStream) stream.observer = undefined;
+    if (stream instanceof PassedStream) stream.observe(data, endStream);
   }
 
   #swallow(decoded: DecodedBlock): void {

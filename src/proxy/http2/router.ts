@@ -8,11 +8,11 @@ import type { Clock } from '../../clock.js';
 import type { TakenCall } from '../taken-call.js';
 import { ErrorCode, FrameType, frame, goAwayFrame, windowUpdateFrame } from './frames.js';
 import type { HeaderField } from './hpack.js';
-import type { Limits } from './limits.js';
+import { ByteBudget, type Limits, maxRequestBytes, RateLimit } from './limits.js';
 import { RequestPath, type RequestPathHost } from './request-path.js';
 import { ResponsePath, type ResponsePathHost } from './response-path.js';
 import { StreamTable } from './stream-table.js';
-import type { TakenStream } from './taken-stream.js';
+import type { Refusal, TakenStream } from './taken-stream.js';
 
 export interface RouterHandlers {
   /**
@@ -29,6 +29,17 @@ export interface RouterHandlers {
    * a counter.
    */
   violation?(peer: 'downstream' | 'upstream', reason: string): void;
+  /**
+   * A limit cost the client a stream.
+   *
+   * @param isFirst Of its connection in this second: one line in the log says enough.
+   */
+  refused?(reason: Refusal, isFirst: boolean): void;
+  /** A peer has taken nothing for `Limits.stallMs`, though something waits for it. */
+  stalled?(
+    peer: 'downstream' | 'upstream',
+    waiting: { readonly unwrittenBytes: number; readonly heldBytes: number },
+  ): void;
 }
 
 export interface RouterOutput {
@@ -49,12 +60,16 @@ export class Router implements RequestPathHost, ResponsePathHost {
   readonly limits: Limits;
   readonly streams = new StreamTable();
   readonly responses: ResponsePath;
+  readonly budget: ByteBudget;
+  /** When a stream was last opened, in ms of the clock; of the connection's beginning until then. */
+  lastOpenedMs: number;
   readonly #requests: RequestPath;
   readonly #handlers: RouterHandlers;
   readonly #output: RouterOutput;
   /** Random, so that no PING of the runtime looks like one of Holdfast's; the stream id follows. */
   readonly #proofPrefix = randomBytes(4);
-  #pendingRequestBytes = 0;
+  readonly #refusals = new RateLimit(1);
+  #unsentAnswerBytes = 0;
   #running = false;
   #scheduled = false;
   /** `closing`: no stream is served any more, what Holdfast wrote is still to go out. */
@@ -62,10 +77,19 @@ export class Router implements RequestPathHost, ResponsePathHost {
   #cancelLinger = (): void => {};
   #drain: { readonly isStreaming: (path: string) => boolean; readonly drained: () => void } | undefined;
 
-  constructor(options: { handlers: RouterHandlers; clock: Clock; limits: Limits; output: RouterOutput }) {
+  /** @param options.budget Shared by all connections; one of its own where there is none. */
+  constructor(options: {
+    handlers: RouterHandlers;
+    clock: Clock;
+    limits: Limits;
+    output: RouterOutput;
+    budget?: ByteBudget | undefined;
+  }) {
     this.#handlers = options.handlers;
     this.clock = options.clock;
     this.limits = options.limits;
+    this.budget = options.budget ?? new ByteBudget(maxRequestBytes);
+    this.lastOpenedMs = options.clock.now();
     this.#output = options.output;
     this.responses = new ResponsePath(this);
     this.#requests = new RequestPath(this);
@@ -73,6 +97,11 @@ export class Router implements RequestPathHost, ResponsePathHost {
 
   get activeStreams(): number {
     return this.streams.active.size;
+  }
+
+  /** What waits for the client's windows. */
+  get heldBytes(): number {
+    return this.responses.heldBytes + this.#unsentAnswerBytes;
   }
 
   /** @param chunk Bytes of the client, behind the connection preface; not kept beyond `RouterOutput.flush`. */
@@ -101,6 +130,7 @@ export class Router implements RequestPathHost, ResponsePathHost {
     this.#state = 'closed';
     this.#cancelLinger();
     this.connectionLost();
+    this.streams.stopObserving();
   }
 
   /**
@@ -191,6 +221,7 @@ export class Router implements RequestPathHost, ResponsePathHost {
   }
 
   decide(path: string): 'pass' | 'observe' | 'take' {
+    this.lastOpenedMs = this.clock.now();
     return this.#handlers.decide(path);
   }
 
@@ -263,13 +294,16 @@ export class Router implements RequestPathHost, ResponsePathHost {
     if (this.#drain !== undefined) this.#schedule();
   }
 
-  reserve(bytes: number): boolean {
-    this.#pendingRequestBytes += bytes;
-    return this.#pendingRequestBytes <= this.limits.pendingRequestBytes;
+  refused(reason: Refusal): void {
+    this.#handlers.refused?.(reason, this.#refusals.admit(this.clock.now()));
   }
 
-  release(bytes: number): void {
-    this.#pendingRequestBytes -= bytes;
+  unsentAnswers(bytes: number): void {
+    const isOver = bytes > 0 && this.#unsentAnswerBytes > this.limits.unsentAnswerBytes;
+    this.#unsentAnswerBytes += bytes;
+    // One answer may be as large as it likes.
+    if (isOver)
+      this.clientFault(ErrorCode.enhanceYourCalm, `${this.#unsentAnswerBytes} bytes of answers are not taken`);
   }
 
   take(call: TakenCall): void {

@@ -4,19 +4,38 @@
  */
 import { isClientStream } from './frames.js';
 import { SingleMessageReader, tryDecompressSync } from './grpc-message.js';
+import type { ByteBudget } from './limits.js';
 import { TakenStream } from './taken-stream.js';
+
+/** No method of the CRI has a longer path; a longer one is of no interest and not kept. */
+const maxPathLength = 256;
 
 /** A stream the runtime serves. */
 export class PassedStream {
   readonly path: string;
   requestEnded = false;
   responseEnded = false;
-  /** Reads the request along, until it has its message or gives up. */
-  observer: RequestObserver | undefined;
+  #observer: RequestObserver | undefined;
 
   constructor(path: string, observer: RequestObserver | undefined) {
-    this.path = path;
-    this.observer = observer;
+    this.path = path.length > maxPathLength ? '' : path;
+    this.#observer = observer;
+  }
+
+  /** Whether its request is read along, until it has its message or that is given up. */
+  get isObserved(): boolean {
+    return this.#observer !== undefined;
+  }
+
+  /** @param data DATA without its padding; undefined where that cannot be told. */
+  observe(data: Buffer | undefined, endStream: boolean): void {
+    const isGoingOn = this.#observer?.push(data) ?? false;
+    if (!isGoingOn || endStream) this.stopObserving();
+  }
+
+  stopObserving(): void {
+    this.#observer?.close();
+    this.#observer = undefined;
   }
 }
 
@@ -25,18 +44,22 @@ export class RequestObserver {
   readonly #encoding: string;
   readonly #maxBytes: number;
   readonly #reader: SingleMessageReader;
+  readonly #budget: ByteBudget;
   readonly #found: (message: Buffer) => void;
+  #taken = 0;
 
-  constructor(encoding: string, maxBytes: number, found: (message: Buffer) => void) {
+  constructor(encoding: string, maxBytes: number, budget: ByteBudget, found: (message: Buffer) => void) {
     this.#encoding = encoding;
     this.#maxBytes = maxBytes;
+    this.#budget = budget;
     this.#reader = new SingleMessageReader(maxBytes);
     this.#found = found;
   }
 
   /** @returns Whether there is more to read. */
   push(data: Buffer | undefined): boolean {
-    if (data === undefined) return false;
+    if (data === undefined || !this.#budget.take(data.length)) return false;
+    this.#taken += data.length;
     try {
       this.#reader.push(data);
     } catch {
@@ -47,6 +70,11 @@ export class RequestObserver {
     const message = compressed ? tryDecompressSync(this.#encoding, body, this.#maxBytes) : body;
     if (message !== undefined) this.#found(message);
     return false;
+  }
+
+  close(): void {
+    this.#budget.giveBack(this.#taken);
+    this.#taken = 0;
   }
 }
 
@@ -77,7 +105,9 @@ export class StreamTable {
 
   close(streamId: number): void {
     const stream = this.active.get(streamId);
-    if (this.active.delete(streamId) && stream instanceof TakenStream) this.takenCount -= 1;
+    if (!this.active.delete(streamId)) return;
+    if (stream instanceof TakenStream) this.takenCount -= 1;
+    else stream?.stopObserving();
   }
 
   endRequest(streamId: number, stream: PassedStream): void {
@@ -90,6 +120,11 @@ export class StreamTable {
     if (!(stream instanceof PassedStream)) return;
     stream.responseEnded = true;
     if (stream.requestEnded) this.close(streamId);
+  }
+
+  /** The connection is over. */
+  stopObserving(): void {
+    for (const stream of this.active.values()) if (stream instanceof PassedStream) stream.stopObserving();
   }
 
   /** Every taken stream somebody may still wait for, those without proof included. */

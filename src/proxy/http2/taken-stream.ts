@@ -26,7 +26,10 @@ import {
   SingleMessageReader,
 } from './grpc-message.js';
 import type { HeaderField } from './hpack.js';
-import type { Limits } from './limits.js';
+import type { ByteBudget, Limits } from './limits.js';
+
+/** Why a stream was refused: for a log line and a counter. */
+export type Refusal = 'header list too large' | 'too many taken streams' | 'too many request bytes';
 
 /** What a taken stream needs of its connection. */
 export interface TakenStreamHost {
@@ -42,9 +45,11 @@ export interface TakenStreamHost {
   prove(stream: TakenStream): void;
   /** The stream is over on the wire (`onWire`), or nobody waits for its proof any more. */
   over(stream: TakenStream, onWire: boolean): void;
-  /** Counts request bytes that wait for the rest of their message. @returns Whether they still fit. */
-  reserve(bytes: number): boolean;
-  release(bytes: number): void;
+  /** What requests may take of memory, from their first byte to their stream's end. */
+  readonly budget: ByteBudget;
+  refused(reason: Refusal): void;
+  /** Bytes of answers that have begun to wait for the client's windows, or (negative) wait no more. */
+  unsentAnswers(bytes: number): void;
   /** The request is complete. */
   take(call: TakenCall): void;
 }
@@ -172,19 +177,22 @@ export class TakenStream implements TakenCall {
     this.#requestEnded = endStream;
     if (this.#status !== undefined || this.#over) return;
     try {
+      this.#reserve(data.length);
       this.#message.push(data);
-      this.#reserved += data.length;
-      if (!this.#host.reserve(data.length)) {
-        throw new GrpcRequestError(
-          GrpcCode.resourceExhausted,
-          'too many request bytes wait for the rest of their message',
-        );
-      }
     } catch (error) {
       this.#fail(error);
       return;
     }
     if (endStream) this.#completeRequest();
+  }
+
+  #reserve(bytes: number): void {
+    if (this.#host.budget.take(bytes)) {
+      this.#reserved += bytes;
+      return;
+    }
+    this.#host.refused('too many request bytes');
+    throw new GrpcRequestError(GrpcCode.resourceExhausted, 'the requests in flight take too much memory');
   }
 
   /** Trailers of the client. */
@@ -203,7 +211,7 @@ export class TakenStream implements TakenCall {
       }
       decompress(this.#encoding, body, this.#host.limits.requestBytes).then(
         (request) => {
-          if (this.#status === undefined && !this.#over) this.#take(request);
+          if (this.#status === undefined && !this.#over) this.#takeDecompressed(request);
         },
         (error: unknown) => this.#fail(error),
       );
@@ -212,8 +220,16 @@ export class TakenStream implements TakenCall {
     }
   }
 
+  #takeDecompressed(request: Buffer): void {
+    try {
+      this.#reserve(request.length);
+      this.#take(request);
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
   #take(request: Buffer): void {
-    this.#releaseReserved();
     this.request = request;
     this.#host.take(this);
   }
@@ -234,8 +250,10 @@ export class TakenStream implements TakenCall {
     if (this.#status !== undefined || this.#over) return Promise.resolve();
     this.sendInitialMetadata([]);
     return new Promise((resolve) => {
-      this.#outgoing.push({ bytes: framedMessage(message), sent: 0, resolve });
+      const bytes = framedMessage(message);
+      this.#outgoing.push({ bytes, sent: 0, resolve });
       this.#host.sending(this);
+      this.#host.unsentAnswers(bytes.length);
     });
   }
 
@@ -330,11 +348,14 @@ export class TakenStream implements TakenCall {
   }
 
   #dropOutgoing(): void {
-    for (const { resolve } of this.#outgoing.splice(0)) resolve();
+    for (const { bytes, sent, resolve } of this.#outgoing.splice(0)) {
+      this.#host.unsentAnswers(sent - bytes.length);
+      resolve();
+    }
   }
 
   #releaseReserved(): void {
-    this.#host.release(this.#reserved);
+    this.#host.budget.giveBack(this.#reserved);
     this.#reserved = 0;
   }
 
@@ -379,6 +400,7 @@ export class TakenStream implements TakenCall {
       }
     }
     this.#window -= length;
+    this.#host.unsentAnswers(-length);
     return frame;
   }
 

@@ -618,6 +618,49 @@ t.test('a client that asks and asks and does not read the answers of Holdfast is
   t.equal(taken, (id - 1) / 2);
 });
 
+t.test('a peer that takes nothing of what waits for it is told of, once, and again if it stops again', async (t) => {
+  const at = place(t);
+  const { accepted } = await rawRuntime(t, at);
+  const clock = new ManualClock();
+  const stalls: string[] = [];
+  const handlers: Partial<RouterHandlers> = {
+    stalled: (peer, { unwrittenBytes, heldBytes }) => {
+      stalls.push(`${peer}${unwrittenBytes > 0 ? ' unwritten' : ''}${heldBytes > 0 ? ' held' : ''}`);
+    },
+    take: (call) => void call.send(Buffer.alloc(1000)).then(() => call.end(ok)),
+  };
+  const { opened } = await listen(t, at, { clock, handlers });
+  const client = await RawPeer.connect(t, at.listenPath);
+  client.send(connectionPreface, settings([4, 100]), request(1, '/take/A'), data(1, message(''), true));
+  const server = await accepted;
+  server.send(settings(), settingsAck);
+  await client.until('data 1 len=100');
+  await clock.advance(29_999);
+  t.strictSame(stalls, []);
+  await clock.advance(60_000);
+  t.strictSame(stalls, ['downstream held'], 'its window');
+  client.send(frame(FrameType.windowUpdate, 0, 1, u32(2000)));
+  await client.until(/^headers 1 end/);
+
+  server.socket.pause();
+  const chunk = data(3, 16_384);
+  client.send(request(3, '/pass/A'));
+  for (let sent = 0; client.socket.writableLength < 500_000 && sent < 10_000; sent += 1) {
+    client.send(chunk);
+    await settle();
+  }
+  await clock.advance(30_000);
+  t.strictSame(stalls.slice(1), ['upstream unwritten'], 'its socket');
+  server.socket.resume();
+  client.send(data(3, 1, true));
+  await server.until('data 3 len=1 end');
+  await clock.advance(60_000);
+  t.equal(stalls.length, 2);
+  (await opened).destroy();
+  await (await opened).closed;
+  t.equal(clock.pending, 0);
+});
+
 t.test('a drained link sends GOAWAY and is done when the last call is, and its answer is out', async (t) => {
   const at = place(t);
   const { accepted } = await rawRuntime(t, at);

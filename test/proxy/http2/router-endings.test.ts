@@ -215,17 +215,6 @@ t.test('a stream reset while its request is being decompressed is not taken', as
   );
 });
 
-t.test('requests that wait for their rest are bounded together', async (t) => {
-  const bench = await RouterBench.started({ pendingRequestBytes: 100 });
-  await bench.client(request(1, '/take/A'), data(1, message(Buffer.alloc(80)).subarray(0, 60)));
-  await bench.client(request(3, '/take/B'), data(3, message(Buffer.alloc(80)).subarray(0, 60)));
-  t.equal(answer(bench.toClient.frames())['grpc-status'], '8');
-  await bench.client(data(1, Buffer.alloc(25), true));
-  t.equal(bench.call().request.length, 80);
-  await bench.client(request(5, '/take/C'), data(5, message(Buffer.alloc(90)), true));
-  t.equal(bench.calls.length, 2, 'what is complete no longer counts');
-});
-
 t.test('faults on one taken stream reset it and leave the connection alone', async (t) => {
   const bench = await RouterBench.started({ headerListBytes: 2000 });
   const after = await bench.take(1);
@@ -244,17 +233,6 @@ t.test('faults on one taken stream reset it and leave the connection alone', asy
   t.strictSame(bench.toClient.shown(), ['rstStream 9 11']);
   t.strictSame(bench.toRuntime.shown(), ['headers 11 end']);
   t.strictSame(bench.violations, []);
-});
-
-t.test('more taken streams than allowed are refused, and proofs outstanding count', async (t) => {
-  const bench = await RouterBench.started({ takenStreams: 2 });
-  const { proof } = await answered(bench);
-  await bench.take(3);
-  await bench.client(request(5, '/take/C', {}, true));
-  t.strictSame(bench.toClient.shown(), ['windowUpdate 0 8', 'rstStream 5 7']);
-  await bench.client(ping(proof, true));
-  await bench.take(7);
-  t.equal(bench.calls.length, 3);
 });
 
 t.test(

@@ -2,7 +2,7 @@
 
 import { Flag, FrameType, frame, frameHeaderBytes, headersFrames } from '../../../src/proxy/http2/frames.js';
 import { encodeLiteralBlock, type HeaderField, HpackDecoder } from '../../../src/proxy/http2/hpack.js';
-import { defaultLimits, type Limits } from '../../../src/proxy/http2/limits.js';
+import { type ByteBudget, defaultLimits, type Limits } from '../../../src/proxy/http2/limits.js';
 import { Router, type RouterHandlers } from '../../../src/proxy/http2/router.js';
 import type { TakenCall } from '../../../src/proxy/taken-call.js';
 import { ManualClock, settle } from '../../support/manual-clock.js';
@@ -146,19 +146,22 @@ export class RouterBench {
   readonly calls: TakenCall[] = [];
   readonly observed: string[] = [];
   readonly violations: string[] = [];
+  readonly refusals: string[] = [];
   readonly router: Router;
   ready = true;
   closed = false;
 
-  constructor(limits: Partial<Limits> = {}, handlers: Partial<RouterHandlers> = {}) {
+  constructor(limits: Partial<Limits> = {}, handlers: Partial<RouterHandlers> = {}, budget?: ByteBudget) {
     this.router = new Router({
       clock: this.clock,
+      budget,
       limits: { ...defaultLimits, ...limits },
       handlers: {
         decide: (path) => (path.startsWith('/take') ? 'take' : path.startsWith('/observe') ? 'observe' : 'pass'),
         observe: (path, body) => this.observed.push(`${path} ${body.toString()}`),
         take: (call) => this.calls.push(call),
         violation: (peer, reason) => this.violations.push(`${peer}: ${reason}`),
+        refused: (reason, isFirst) => this.refusals.push(isFirst ? reason : `${reason} again`),
         ...handlers,
       },
       output: {
@@ -176,12 +179,17 @@ export class RouterBench {
   /** Past the exchange of SETTINGS, with nothing left to read. */
   static async started(limits: Partial<Limits> = {}, ...client: [id: number, value: number][]): Promise<RouterBench> {
     const bench = new RouterBench(limits);
-    await bench.client(settings(...client));
-    await bench.runtime(settings(), settingsAck);
-    await bench.client(settingsAck);
-    bench.toClient.frames();
-    bench.toRuntime.frames();
+    await bench.start(...client);
     return bench;
+  }
+
+  /** Exchanges SETTINGS and leaves nothing of that to read. */
+  async start(...client: [id: number, value: number][]): Promise<void> {
+    await this.client(settings(...client));
+    await this.runtime(settings(), settingsAck);
+    await this.client(settingsAck);
+    this.toClient.frames();
+    this.toRuntime.frames();
   }
 
   /** One chunk of the client, overwritten afterwards as in a socket's read buffer. */
