@@ -13,7 +13,7 @@ import { Creations } from './creations.js';
 import { CriRuntime, type Origin } from './cri-runtime.js';
 import { Events } from './events.js';
 import { Hiding } from './hiding.js';
-import { ByteBudget, maxRequestBytes } from './http2/limits.js';
+import { newBudgets } from './http2/limits.js';
 import { type Link, openLink } from './http2/link.js';
 import { LifeLog } from './life-log.js';
 import { listenOn } from './listen.js';
@@ -82,7 +82,7 @@ export async function startHoldfast(config: HoldfastConfig, deps: HoldfastDeps):
   metrics.observeState(() => ({ ...store.sizes, inFlight: admission.inFlight, queued: admission.queued }));
 
   const links = new Set<Link>();
-  const budget = new ByteBudget(maxRequestBytes);
+  const budgets = newBudgets();
   const makeRoom = () => {
     if (links.size < maxConnections) return true;
     const idle = [...links].filter(({ activeStreams }) => activeStreams === 0);
@@ -99,7 +99,7 @@ export async function startHoldfast(config: HoldfastConfig, deps: HoldfastDeps):
       downstream.destroy();
       return;
     }
-    const link = openLink(downstream, { runtimePath: config.runtime, handlers, clock, budget });
+    const link = openLink(downstream, { runtimePath: config.runtime, handlers, clock, budgets });
     links.add(link);
     void link.closed.then(() => links.delete(link));
   };

@@ -64,28 +64,46 @@ export const defaultLimits: Limits = {
   lingerMs: 5000,
 };
 
-/** Requests of taken calls in flight, and of observed ones while they are read: of all connections together, in bytes. */
-export const maxRequestBytes = 256 * MiB;
-
 /** Bytes that may be in memory at once. */
 export class ByteBudget {
   readonly #max: number;
-  #taken = 0;
+  #spent = 0;
 
   constructor(max: number) {
     this.#max = max;
   }
 
-  /** @returns false, and nothing is taken, where there are not as many left. */
+  get isSpent(): boolean {
+    return this.#spent >= this.#max;
+  }
+
+  /** @returns false, and nothing is spent, where there are not as many left. */
   take(bytes: number): boolean {
-    if (this.#taken + bytes > this.#max) return false;
-    this.#taken += bytes;
+    if (this.#spent + bytes > this.#max) return false;
+    this.#spent += bytes;
     return true;
   }
 
-  giveBack(bytes: number): void {
-    this.#taken -= bytes;
+  /** Spends them whether or not there are as many left. */
+  spend(bytes: number): void {
+    this.#spent += bytes;
   }
+
+  giveBack(bytes: number): void {
+    this.#spent -= bytes;
+  }
+}
+
+/** What all connections together may keep in memory. */
+export interface Budgets {
+  /** Requests of taken calls, from their first byte to their stream's end, and of observed ones while they are read. */
+  readonly requests: ByteBudget;
+  /** Answers of taken calls that wait for the windows of their clients. */
+  readonly answers: ByteBudget;
+}
+
+export function newBudgets(): Budgets {
+  return { requests: new ByteBudget(256 * MiB), answers: new ByteBudget(256 * MiB) };
 }
 
 /** Whether something happens more than `perSecond` times in a second of the given clock (fixed windows). */

@@ -6,7 +6,7 @@
 import type net from 'node:net';
 import type { Clock } from '../../clock.js';
 import { connectionPreface } from './frames.js';
-import { type ByteBudget, defaultLimits, type Limits } from './limits.js';
+import { type Budgets, defaultLimits, type Limits } from './limits.js';
 import { Port, type PortEvents } from './port.js';
 import { Router, type RouterHandlers, type RouterOutput } from './router.js';
 
@@ -37,8 +37,8 @@ export interface LinkOptions {
   readonly handlers: RouterHandlers;
   readonly clock: Clock;
   readonly limits?: Partial<Limits>;
-  /** What the requests of all links may take of memory. */
-  readonly budget?: ByteBudget;
+  /** Shared by all links. */
+  readonly budgets?: Budgets;
 }
 
 /**
@@ -203,8 +203,8 @@ class SocketLink implements Link, RouterOutput {
 
   #route(received: Buffer, early: readonly Buffer[]): void {
     this.#state = 'routing';
-    const { handlers, clock, budget } = this.#options;
-    const router = new Router({ handlers, clock, budget, limits: this.#limits, output: this });
+    const { handlers, clock, budgets } = this.#options;
+    const router = new Router({ handlers, clock, budgets, limits: this.#limits, output: this });
     this.#router = router;
     this.toUpstream(connectionPreface);
     router.fromDownstream(received);

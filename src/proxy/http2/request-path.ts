@@ -21,7 +21,7 @@ import {
   withoutPadding,
 } from './frames.js';
 import { type DecodedBlock, encodeLiteralBlock, HeaderListTooLargeError, HpackDecoder, HpackError } from './hpack.js';
-import { type ByteBudget, type Limits, RateLimit } from './limits.js';
+import { type Limits, RateLimit } from './limits.js';
 import type { ClientSettings, ResponsePath } from './response-path.js';
 import { PassedStream, RequestObserver, type StreamTable } from './stream-table.js';
 import { type Refusal, TakenStream, type TakenStreamHost } from './taken-stream.js';
@@ -34,8 +34,6 @@ export interface RequestPathHost extends TakenStreamHost {
   toUpstream(bytes: Buffer): void;
   decide(path: string): 'pass' | 'observe' | 'take';
   observe(path: string, request: Buffer): void;
-  /** What requests may take of memory. */
-  readonly budget: ByteBudget;
   /** A limit cost the client a stream. */
   refused(reason: Refusal): void;
   /** The PING behind the answer of this stream. */
@@ -415,8 +413,8 @@ export class RequestPath implements FrameSink {
 
   #observer(path: string, decoded: DecodedBlock): RequestObserver {
     const encoding = fieldValue(decoded, 'grpc-encoding') ?? 'identity';
-    const { limits, budget } = this.#host;
-    return new RequestObserver(encoding, limits.observedRequestBytes, budget, (message) =>
+    const { limits, budgets } = this.#host;
+    return new RequestObserver(encoding, limits.observedRequestBytes, budgets.requests, (message) =>
       this.#host.observe(path, message),
     );
   }

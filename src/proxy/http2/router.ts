@@ -8,7 +8,7 @@ import type { Clock } from '../../clock.js';
 import type { TakenCall } from '../taken-call.js';
 import { ErrorCode, FrameType, frame, goAwayFrame, windowUpdateFrame } from './frames.js';
 import type { HeaderField } from './hpack.js';
-import { ByteBudget, type Limits, maxRequestBytes, RateLimit } from './limits.js';
+import { type Budgets, type Limits, newBudgets, RateLimit } from './limits.js';
 import { RequestPath, type RequestPathHost } from './request-path.js';
 import { ResponsePath, type ResponsePathHost } from './response-path.js';
 import { StreamTable } from './stream-table.js';
@@ -60,7 +60,7 @@ export class Router implements RequestPathHost, ResponsePathHost {
   readonly limits: Limits;
   readonly streams = new StreamTable();
   readonly responses: ResponsePath;
-  readonly budget: ByteBudget;
+  readonly budgets: Budgets;
   /** When a stream was last opened, in ms of the clock; of the connection's beginning until then. */
   lastOpenedMs: number;
   readonly #requests: RequestPath;
@@ -77,18 +77,18 @@ export class Router implements RequestPathHost, ResponsePathHost {
   #cancelLinger = (): void => {};
   #drain: { readonly isStreaming: (path: string) => boolean; readonly drained: () => void } | undefined;
 
-  /** @param options.budget Shared by all connections; one of its own where there is none. */
+  /** @param options.budgets Shared by all connections; its own where there are none. */
   constructor(options: {
     handlers: RouterHandlers;
     clock: Clock;
     limits: Limits;
     output: RouterOutput;
-    budget?: ByteBudget | undefined;
+    budgets?: Budgets | undefined;
   }) {
     this.#handlers = options.handlers;
     this.clock = options.clock;
     this.limits = options.limits;
-    this.budget = options.budget ?? new ByteBudget(maxRequestBytes);
+    this.budgets = options.budgets ?? newBudgets();
     this.lastOpenedMs = options.clock.now();
     this.#output = options.output;
     this.responses = new ResponsePath(this);
@@ -299,11 +299,14 @@ export class Router implements RequestPathHost, ResponsePathHost {
   }
 
   unsentAnswers(bytes: number): void {
-    const isOver = bytes > 0 && this.#unsentAnswerBytes > this.limits.unsentAnswerBytes;
+    const before = this.#unsentAnswerBytes;
     this.#unsentAnswerBytes += bytes;
-    // One answer may be as large as it likes.
-    if (isOver)
+    this.budgets.answers.spend(bytes);
+    // A single answer may be as large as it likes.
+    if (bytes <= 0 || before === 0) return;
+    if (before > this.limits.unsentAnswerBytes || this.budgets.answers.isSpent) {
       this.clientFault(ErrorCode.enhanceYourCalm, `${this.#unsentAnswerBytes} bytes of answers are not taken`);
+    }
   }
 
   take(call: TakenCall): void {

@@ -26,7 +26,7 @@ import {
   SingleMessageReader,
 } from './grpc-message.js';
 import type { HeaderField } from './hpack.js';
-import type { ByteBudget, Limits } from './limits.js';
+import type { Budgets, Limits } from './limits.js';
 
 /** Why a stream was refused: for a log line and a counter. */
 export type Refusal = 'header list too large' | 'too many taken streams' | 'too many request bytes';
@@ -45,8 +45,7 @@ export interface TakenStreamHost {
   prove(stream: TakenStream): void;
   /** The stream is over on the wire (`onWire`), or nobody waits for its proof any more. */
   over(stream: TakenStream, onWire: boolean): void;
-  /** What requests may take of memory, from their first byte to their stream's end. */
-  readonly budget: ByteBudget;
+  readonly budgets: Budgets;
   refused(reason: Refusal): void;
   /** Bytes of answers that have begun to wait for the client's windows, or (negative) wait no more. */
   unsentAnswers(bytes: number): void;
@@ -187,7 +186,7 @@ export class TakenStream implements TakenCall {
   }
 
   #reserve(bytes: number): void {
-    if (this.#host.budget.take(bytes)) {
+    if (this.#host.budgets.requests.take(bytes)) {
       this.#reserved += bytes;
       return;
     }
@@ -355,7 +354,7 @@ export class TakenStream implements TakenCall {
   }
 
   #releaseReserved(): void {
-    this.#host.budget.giveBack(this.#reserved);
+    this.#host.budgets.requests.giveBack(this.#reserved);
     this.#reserved = 0;
   }
 

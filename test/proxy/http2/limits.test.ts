@@ -7,7 +7,7 @@ import { data, message, ok, ping, RouterBench, request, reset, settings, windowU
 
 async function withBudget(bytes: number): Promise<{ bench: RouterBench; budget: ByteBudget }> {
   const budget = new ByteBudget(bytes);
-  const bench = new RouterBench({}, {}, budget);
+  const bench = new RouterBench({}, {}, { requests: budget, answers: new ByteBudget(bytes) });
   await bench.start();
   return { bench, budget };
 }
@@ -93,6 +93,26 @@ t.test('a client that leaves more answers than allowed waiting loses its connect
   t.ok(bench.closed);
   t.equal(bench.router.heldBytes, 0);
 });
+
+t.test(
+  'where answers take all the memory there is, a connection with some waiting is ended, others are not',
+  async (t) => {
+    const answers = new ByteBudget(1000);
+    const budgets = { requests: new ByteBudget(1000), answers };
+    const [greedy, modest] = [new RouterBench({}, {}, budgets), new RouterBench({}, {}, budgets)];
+    await greedy.start([4, 0]);
+    await modest.start();
+    const calls = [await greedy.take(1), await greedy.take(3)];
+    void calls[0]?.send(Buffer.alloc(1000));
+    void (await modest.take(1)).send(Buffer.alloc(50));
+    await modest.client();
+    t.match(modest.toClient.shown(), [/windowUpdate/, 'headers 1', 'data 1 len=55']);
+    void calls[1]?.send(Buffer.alloc(1));
+    t.match(greedy.violations, [/answers are not taken/]);
+    t.strictSame(modest.violations, []);
+    t.ok(leaves(answers, 1000), 'what it left is given back');
+  },
+);
 
 t.test('more streams open at the runtime than allowed end the connection', async (t) => {
   const bench = await RouterBench.started({ passedStreams: 2 });

@@ -2,7 +2,7 @@
 
 import { Flag, FrameType, frame, frameHeaderBytes, headersFrames } from '../../../src/proxy/http2/frames.js';
 import { encodeLiteralBlock, type HeaderField, HpackDecoder } from '../../../src/proxy/http2/hpack.js';
-import { type ByteBudget, defaultLimits, type Limits } from '../../../src/proxy/http2/limits.js';
+import { type Budgets, defaultLimits, type Limits } from '../../../src/proxy/http2/limits.js';
 import { Router, type RouterHandlers } from '../../../src/proxy/http2/router.js';
 import type { TakenCall } from '../../../src/proxy/taken-call.js';
 import { ManualClock, settle } from '../../support/manual-clock.js';
@@ -151,10 +151,10 @@ export class RouterBench {
   ready = true;
   closed = false;
 
-  constructor(limits: Partial<Limits> = {}, handlers: Partial<RouterHandlers> = {}, budget?: ByteBudget) {
+  constructor(limits: Partial<Limits> = {}, handlers: Partial<RouterHandlers> = {}, budgets?: Budgets) {
     this.router = new Router({
       clock: this.clock,
-      budget,
+      budgets,
       limits: { ...defaultLimits, ...limits },
       handlers: {
         decide: (path) => (path.startsWith('/take') ? 'take' : path.startsWith('/observe') ? 'observe' : 'pass'),
