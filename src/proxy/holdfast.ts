@@ -31,7 +31,7 @@ const placeMs = 240_000;
 
 /**
  * Downstream connections at once; beyond, the one that has been idle longest is closed. A kubelet has two, and each client such as
- * crictl one. Each costs two descriptors and, while nothing goes over it, some 10 KB.
+ * crictl one. Each costs two descriptors and, while nothing goes over it, some 16 KB.
  */
 const defaultMaxConnections = 1_000;
 
