@@ -48,6 +48,8 @@ export class Oracle implements Seen {
 
   /** The runtime has answered a stream it was not shown. */
   #misdirected = false;
+  /** Taken streams on which a frame of the runtime had begun before they were there. */
+  readonly #answeredBefore = new Set<number>();
 
   readonly #proofAcks = new Set<number>();
 
@@ -173,7 +175,7 @@ export class Oracle implements Seen {
 
   /** A taken stream that its handler has not ended, nor anybody else. */
   #isOpenTaken(streamId: number): boolean {
-    if (!this.#valid.client || streamId <= this.lostId) return false;
+    if (!this.#valid.client || streamId <= this.lostId || this.#answeredBefore.has(streamId)) return false;
     const record = this.world.calls.find((one) => one.streamId === streamId);
     return record !== undefined && record.status === undefined && !record.call.signal.aborted;
   }
@@ -277,6 +279,7 @@ export class Oracle implements Seen {
   took({ call, streamId }: CallRecord): void {
     const twice = this.world.calls.filter((record) => record.streamId === streamId).length > 1;
     if (!this.#valid.client) return;
+    if (this.fromRuntime.streamInArrival === streamId) this.#answeredBefore.add(streamId);
     this.expect(!twice, 'a call is taken once', () => call.path);
     const expected = this.message(streamId);
     this.expect(expected?.equals(call.request) === true, 'a taken call has the request that was sent', () => call.path);
