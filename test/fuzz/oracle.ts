@@ -73,9 +73,9 @@ export class Oracle implements Seen {
       frame: (frame) => this.#clientGot(frame),
       block: (streamId, _decoded, sizes) =>
         this.settings.clientTable.block(sizes) || this.#tableUnannounced('client', streamId),
-      // Padding and compression of the runtime's frames are its own affair.
+      // Padding and compression of the runtime's frames are its own affair, and it may go astray behind its client.
       illegal: (reason) => {
-        if (valid.runtime || reason.startsWith('frame type')) this.broken('frames to the client are legal', reason);
+        if (this.#bothValid || reason.startsWith('frame type')) this.broken('frames to the client are legal', reason);
       },
     });
   }
