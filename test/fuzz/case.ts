@@ -10,7 +10,7 @@ import type { Peer, PeerStream } from './peer.js';
 import { Random } from './random.js';
 import { RuntimePeer } from './runtime-peer.js';
 import type { Breach, CallRecord } from './watched.js';
-import { roomyLimits, type Setting, type Step, statuses, World } from './world.js';
+import { budgetBytes, roomyLimits, type Setting, type Step, statuses, World } from './world.js';
 
 export interface Case {
   readonly seed: number;
@@ -250,10 +250,10 @@ class Conversation {
 
   /** Takes as many bytes of incomplete requests as the limit allows: none of those before may still count. */
   async #probe(random: Random): Promise<void> {
-    const { requestBytes, pendingRequestBytes } = roomyLimits;
+    const { requestBytes } = roomyLimits;
     const streams: PeerStream[] = [];
     const taken = this.#world.calls.length;
-    for (let left = pendingRequestBytes; left > 0; left -= requestBytes) {
+    for (let left = budgetBytes.roomy; left > 0; left -= requestBytes) {
       const stream = this.#client.open(random, '/take');
       streams.push(stream);
       const body = Buffer.alloc(requestBytes);

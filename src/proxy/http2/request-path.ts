@@ -76,7 +76,8 @@ export class RequestPath implements FrameSink {
   #block: IncomingBlock | undefined;
   /** A table size update was in a block the runtime did not get; it may insist on one. */
   #owesSizeUpdate = false;
-  /** Length of the DATA frame being collected, padding included. */
+  /** The stream and the length, padding included, of the DATA frame being collected. The stream may end meanwhile. */
+  #dataOf: PassedStream | TakenStream | undefined;
   #dataLength = 0;
   /** Connection window to be given back to the client. */
   #credit = 0;
@@ -115,7 +116,10 @@ export class RequestPath implements FrameSink {
   runtimeSetting(id: number, value: number): void {
     // The client may use the larger of two sizes until it has seen the newer one.
     if (id === Setting.maxFrameSize) this.#runtimeMaxFrameSize = Math.max(value, this.#runtimeMaxFrameSize);
-    if (id === Setting.initialWindowSize) this.#runtimeWindowSize = value;
+    if (id !== Setting.initialWindowSize) return;
+    const missing = missingWindow(value) - missingWindow(this.#runtimeWindowSize);
+    this.#runtimeWindowSize = value;
+    if (missing > 0) for (const stream of this.#host.streams.allTaken()) this.#grantMissing(stream, missing);
   }
 
   /** Writes what waits for a boundary. */
@@ -190,6 +194,7 @@ export class RequestPath implements FrameSink {
   #startData(length: number, flags: number, streamId: number): FrameMode {
     const { streams } = this.#host;
     const stream = streams.active.get(streamId);
+    this.#dataOf = stream;
     if (stream instanceof TakenStream) {
       this.#dataLength = length;
       return 'collect';
@@ -266,8 +271,8 @@ export class RequestPath implements FrameSink {
   #data(flags: number, streamId: number, payload: Buffer): boolean {
     const endStream = (flags & Flag.endStream) !== 0;
     const data = withoutPadding(flags, payload);
-    const taken = this.#host.streams.taken(streamId);
-    if (taken === undefined) {
+    const stream = this.#dataOf;
+    if (!(stream instanceof TakenStream)) {
       this.#observeData(streamId, data, endStream);
       return true;
     }
@@ -275,12 +280,17 @@ export class RequestPath implements FrameSink {
       this.#fault(ErrorCode.protocolError, 'padding exceeds the frame');
       return false;
     }
-    taken.receive(data, endStream);
     this.#credit += this.#dataLength;
-    if (this.#dataLength > 0 && !taken.requestEnded && this.#host.streams.taken(streamId) === taken) {
+    if (!this.#isOpen(stream)) return false;
+    stream.receive(data, endStream);
+    if (this.#dataLength > 0 && !stream.requestEnded && this.#isOpen(stream)) {
       this.#host.control(windowUpdateFrame(streamId, this.#dataLength));
     }
     return false;
+  }
+
+  #isOpen(stream: TakenStream): boolean {
+    return this.#host.streams.taken(stream.id) === stream;
   }
 
   #headers(flags: number, streamId: number, payload: Buffer): boolean {
@@ -405,10 +415,15 @@ export class RequestPath implements FrameSink {
     const stream = new TakenStream(this.#host, streamId, decoded.fields, responses.initialWindowSize);
     streams.open(streamId, stream);
     stream.begin(endStream);
-    const missing = initialSettings.windowSize - this.#runtimeWindowSize;
-    // A runtime may open its streams' windows one by one; of this stream it will not know.
-    if (missing > 0 && !endStream) this.#host.control(windowUpdateFrame(streamId, missing));
+    this.#grantMissing(stream, missingWindow(this.#runtimeWindowSize));
     return false;
+  }
+
+  /** A runtime may open its streams' windows one by one, or make them smaller; of this stream it does not know. */
+  #grantMissing(stream: TakenStream, bytes: number): void {
+    if (bytes > 0 && !stream.requestEnded && this.#isOpen(stream)) {
+      this.#host.control(windowUpdateFrame(stream.id, bytes));
+    }
   }
 
   #observer(path: string, decoded: DecodedBlock): RequestObserver {
@@ -442,6 +457,11 @@ export class RequestPath implements FrameSink {
     this.#host.clientFault(code, reason);
     return 'stop';
   }
+}
+
+/** What a runtime's initial window lacks of the default one. */
+function missingWindow(initialBytes: number): number {
+  return Math.max(0, initialSettings.windowSize - initialBytes);
 }
 
 function fieldValue(decoded: DecodedBlock, name: string): string | undefined {

@@ -216,16 +216,19 @@ export class ResponsePath implements FrameSink {
 
   frameStart(length: number, type: number, flags: number, streamId: number): FrameMode {
     if (this.#workDue) this.serve();
-    if (!this.#followsOn(type, flags, streamId)) return this.#fault('CONTINUATION out of place');
+    if (!this.#followsOn(type, flags, streamId)) return this.#fault('a header block out of place');
     if (type === FrameType.settings && (flags & Flag.ack) === 0) {
       return length % 6 === 0 && length <= maxControlPayloadBytes ? 'collect' : this.#frameSizeFault('SETTINGS');
     }
     if (type === FrameType.goAway) {
       return length >= 8 && length <= maxControlPayloadBytes ? 'collect' : this.#frameSizeFault('GOAWAY');
     }
-    if (type === FrameType.ping || type === FrameType.windowUpdate) return 'forward';
+    if (type === FrameType.ping) return 'forward';
+    if (this.#isTaken(streamId, type)) return 'stop';
+    if (type === FrameType.windowUpdate) return 'forward';
     if (this.#held.length > 0 || (type === FrameType.data && !this.window.admits(length))) return 'collect';
-    return this.#pass(type, flags, streamId, length) ? 'forward' : 'stop';
+    this.#pass(type, flags, streamId, length);
+    return 'forward';
   }
 
   /** Keeps track of header blocks: nothing may come between HEADERS and its CONTINUATIONs (RFC 9113 section 6.10). */
@@ -234,6 +237,7 @@ export class ResponsePath implements FrameSink {
     if (expected === 0) {
       if (type === FrameType.continuation) return false;
       if (type !== FrameType.headers && type !== FrameType.pushPromise) return true;
+      if (streamId === 0) return false;
     } else if (type !== FrameType.continuation || streamId !== expected) {
       return false;
     }
@@ -273,37 +277,33 @@ export class ResponsePath implements FrameSink {
     return complete ? rewritten : Buffer.concat([rewritten, Buffer.from([0, Setting.headerTableSize, 0, 0, 0, 0])]);
   }
 
-  /** What follows from a frame of the runtime that goes out now. @returns Whether it may. */
-  #pass(type: number, flags: number, streamId: number, length: number): boolean {
+  /** What follows from a frame of the runtime that goes out now. */
+  #pass(type: number, flags: number, streamId: number, length: number): void {
     switch (type) {
       case FrameType.data:
         this.window.spendForRuntime(length);
         if ((flags & Flag.endStream) !== 0) this.#host.streams.endResponse(streamId);
-        return true;
+        return;
       case FrameType.headers:
       case FrameType.pushPromise:
       case FrameType.continuation:
         this.#sizeUpdate = undefined;
         this.#blockOpen = (flags & Flag.endHeaders) === 0;
-        if (type !== FrameType.headers) return true;
-        if (this.#isTaken(streamId, 'HEADERS')) return false;
-        if ((flags & Flag.endStream) !== 0) this.#host.streams.endResponse(streamId);
-        return true;
+        if (type === FrameType.headers && (flags & Flag.endStream) !== 0) this.#host.streams.endResponse(streamId);
+        return;
       case FrameType.rstStream:
-        if (this.#isTaken(streamId, 'RST_STREAM')) return false;
         this.#host.streams.close(streamId);
-        return true;
+        return;
       case FrameType.settings:
         this.#applyClientSettings();
-        return true;
-      default:
-        return true;
     }
   }
 
-  #isTaken(streamId: number, type: string): boolean {
-    if (this.#host.streams.taken(streamId) === undefined) return false;
-    this.#fault(`${type} on stream ${streamId}, which is idle`);
+  /** The runtime was never shown such a stream: to it, it is idle. */
+  #isTaken(streamId: number, type: number): boolean {
+    const { streams } = this.#host;
+    if (streams.takenCount === 0 || streams.taken(streamId) === undefined) return false;
+    this.#fault(`frame type ${type} on stream ${streamId}, which is idle`);
     return true;
   }
 
@@ -342,7 +342,8 @@ export class ResponsePath implements FrameSink {
   #releaseHeld(): void {
     let released = 0;
     for (const held of this.#held) {
-      if (held.type === FrameType.data ? !this.#releaseData(held) : !this.#releaseOther(held)) break;
+      if (held.type === FrameType.data && !this.#releasePart(held)) break;
+      this.#releaseWhole(held);
       this.#heldBytes -= held.payload.length + heldFrameOverheadBytes;
       released += 1;
     }
@@ -350,28 +351,28 @@ export class ResponsePath implements FrameSink {
   }
 
   /**
-   * Sends what the window allows, cut into smaller frames where needed: the client may wait for less than a whole one.
+   * Sends as much DATA as the window allows where that is not all: the client may wait for less than a whole frame.
+   *
+   * @returns Whether the whole fits.
    */
-  #releaseData(held: HeldFrame): boolean {
-    const { flags, streamId } = held;
-    for (;;) {
-      const part = Math.max(0, this.window.available);
-      if (held.payload.length <= part) return this.#releaseOther(held);
-      if (part === 0) return false;
-      this.#scanner.insert(frame(FrameType.data, flags & ~Flag.endStream, streamId, held.payload.subarray(0, part)));
-      this.#pass(FrameType.data, flags & ~Flag.endStream, streamId, part);
+  #releasePart(held: HeldFrame): boolean {
+    const part = Math.max(0, this.window.available);
+    if (held.payload.length <= part) return true;
+    if (part > 0) {
+      this.#releaseWhole({ ...held, flags: held.flags & ~Flag.endStream, payload: held.payload.subarray(0, part) });
       held.payload = held.payload.subarray(part);
       this.#heldBytes -= part;
     }
+    return false;
   }
 
-  #releaseOther({ type, flags, streamId, payload }: HeldFrame): boolean {
+  #releaseWhole({ type, flags, streamId, payload }: HeldFrame): void {
     if (type === FrameType.goAway) {
       this.#forwardGoAway(payload);
-      return true;
+      return;
     }
     this.#scanner.insert(frame(type, flags, streamId, payload));
-    return this.#pass(type, flags, streamId, payload.length);
+    this.#pass(type, flags, streamId, payload.length);
   }
 
   #applyClientSettings(): void {

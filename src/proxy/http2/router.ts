@@ -201,6 +201,7 @@ export class Router implements RequestPathHost, ResponsePathHost {
 
   #close(): void {
     if (this.#state === 'closed') return;
+    this.#requests.serve();
     this.responses.stop();
     this.abandon();
     this.#output.close();
@@ -250,7 +251,8 @@ export class Router implements RequestPathHost, ResponsePathHost {
   clientFault(code: number, reason: string): void {
     if (this.#state !== 'open') return;
     this.#end('downstream', reason);
-    this.control(goAwayFrame(this.streams.highestId, code, reason));
+    const { highestId, lastServedId } = this.streams;
+    this.control(goAwayFrame(Math.min(highestId, lastServedId), code, reason));
     this.#cancelLinger = this.clock.after(this.limits.lingerMs, () => this.#close());
   }
 
