@@ -143,8 +143,7 @@ export class Router implements RequestPathHost, ResponsePathHost {
       drained();
       return;
     }
-    this.streams.lastServedId = Math.min(this.streams.lastServedId, this.streams.highestId);
-    this.control(goAwayFrame(this.streams.lastServedId, ErrorCode.noError));
+    this.#goAway(ErrorCode.noError);
     this.#drain = { isStreaming, drained };
   }
 
@@ -192,6 +191,13 @@ export class Router implements RequestPathHost, ResponsePathHost {
     this.#state = 'closing';
     this.#requests.stop();
     this.connectionLost();
+  }
+
+  /** Tells the client the last stream seen. No GOAWAY behind it, of the runtime either, names a higher one. */
+  #goAway(code: number, reason?: string): void {
+    const { streams } = this;
+    streams.lastServedId = Math.min(streams.lastServedId, streams.highestId);
+    this.control(goAwayFrame(streams.lastServedId, code, reason));
   }
 
   #fail(peer: 'downstream' | 'upstream', error: unknown): void {
@@ -251,8 +257,7 @@ export class Router implements RequestPathHost, ResponsePathHost {
   clientFault(code: number, reason: string): void {
     if (this.#state !== 'open') return;
     this.#end('downstream', reason);
-    const { highestId, lastServedId } = this.streams;
-    this.control(goAwayFrame(Math.min(highestId, lastServedId), code, reason));
+    this.#goAway(code, reason);
     this.#cancelLinger = this.clock.after(this.limits.lingerMs, () => this.#close());
   }
 
