@@ -23,10 +23,10 @@ const repeats = wholeNumber('repeat', options.repeat);
 const soakCalls = wholeNumber('soak', options.soak);
 
 const loads: Readonly<Record<string, Load>> = {
-  'one at a time': { path: smallPath, calls: 4000, atOnce: 1 },
-  '32 at a time': { path: smallPath, calls: 40_000, atOnce: 32 },
-  '1 MiB list, one at a time': { path: largePath, calls: 100, atOnce: 1 },
-  '1 MiB lists, 32 at a time': { path: largePath, calls: 200, atOnce: 32 },
+  'one at a time': { path: smallPath, calls: 20_000, atOnce: 1 },
+  '32 at a time': { path: smallPath, calls: 100_000, atOnce: 32 },
+  '1 MiB list, one at a time': { path: largePath, calls: 300, atOnce: 1 },
+  '1 MiB lists, 32 at a time': { path: largePath, calls: 400, atOnce: 32 },
 };
 const soakSteps = 10;
 

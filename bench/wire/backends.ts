@@ -1,8 +1,7 @@
-/** What answers behind the proxies: a real containerd where one can run, else an nginx that serves two fixed answers. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+/** What answers behind the proxies: a real containerd where one can run, else two fixed answers. */
+import { fileURLToPath } from 'node:url';
 import { images, missing, RealContainerd } from '../../test/e2e/support/containerd.js';
 import { Server } from './processes.js';
-import { nginxConfig } from './proxies.js';
 
 export interface Backend {
   readonly name: string;
@@ -13,6 +12,7 @@ export interface Backend {
 export const smallPath = '/runtime.v1.RuntimeService/Version';
 export const largePath = '/runtime.v1.RuntimeService/ListContainers';
 
+const fixedAnswers = fileURLToPath(new URL('fixed-answers.ts', import.meta.url));
 const largeBytes = 1024 * 1024;
 const containers = 40;
 
@@ -43,17 +43,13 @@ async function startContainerd(): Promise<Backend> {
 
 async function startFixedAnswers(directory: string): Promise<Backend> {
   const socket = `${directory}/backend.sock`;
-  const file = `${directory}/backend.conf`;
-  mkdirSync(`${directory}/answers/runtime.v1.RuntimeService`, { recursive: true });
-  writeFileSync(`${directory}/answers${smallPath}`, Buffer.alloc(45));
-  writeFileSync(`${directory}/answers${largePath}`, Buffer.alloc(largeBytes));
-  const http = `  server {
-    listen unix:${socket} http2;
-    root ${directory}/answers;
-    default_type application/grpc;
-    error_page 405 =200 $uri;
-  }`;
-  writeFileSync(file, nginxConfig(directory, 'backend', http));
-  const server = await Server.start('backend', socket, ['nginx', '-c', file], true);
-  return { name: 'nginx with fixed answers', socket, stop: () => server.stop() };
+  const answers = [`${smallPath}=45`, `${largePath}=${largeBytes}`];
+  const server = await Server.start('backend', socket, [
+    process.execPath,
+    ...process.execArgv,
+    fixedAnswers,
+    socket,
+    ...answers,
+  ]);
+  return { name: 'fixed answers (node:http2)', socket, stop: () => server.stop() };
 }

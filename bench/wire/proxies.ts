@@ -29,15 +29,26 @@ backend upstream
   return Server.start('haproxy', socket, ['haproxy', '-f', file]);
 }
 
+/** One worker in the foreground, as the user who may open the backend's socket. */
 export function startNginx(directory: string, backend: string): Promise<Server> {
   const socket = `${directory}/nginx.sock`;
   const file = `${directory}/nginx.conf`;
+  const temporaryFiles = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
+    .map((kind) => `${kind}_temp_path ${directory}/nginx-${kind};`)
+    .join(' ');
   writeFileSync(
     file,
-    nginxConfig(
-      directory,
-      'nginx',
-      `  upstream runtime {
+    `worker_processes 1;
+daemon off;
+user ${userInfo().username};
+pid ${directory}/nginx.pid;
+error_log stderr error;
+events { worker_connections 1024; }
+http {
+  access_log off;
+  keepalive_requests 100000000;
+  ${temporaryFiles}
+  upstream runtime {
     server unix:${backend};
     keepalive 64;
     keepalive_requests 100000000;
@@ -45,8 +56,9 @@ export function startNginx(directory: string, backend: string): Promise<Server> 
   server {
     listen unix:${socket} http2;
     location / { grpc_pass grpc://runtime; }
-  }`,
-    ),
+  }
+}
+`,
   );
   return Server.start('nginx', socket, ['nginx', '-c', file], true);
 }
@@ -55,22 +67,4 @@ export function startHoldfast(directory: string, backend: string): Promise<Serve
   const socket = `${directory}/holdfast.sock`;
   const command = [executable, 'serve', '--listen', socket, '--runtime', backend] as const;
   return Server.start('holdfast', socket, [process.execPath, ...command]);
-}
-
-/** One worker in the foreground, as the user who may open the backend's socket. */
-export function nginxConfig(directory: string, name: string, http: string): string {
-  return `worker_processes 1;
-daemon off;
-user ${userInfo().username};
-pid ${directory}/${name}.pid;
-error_log stderr error;
-events { worker_connections 1024; }
-http {
-  access_log off;
-  keepalive_requests 100000000;
-  client_body_temp_path ${directory}/${name}-body;
-  ${['proxy', 'fastcgi', 'uwsgi', 'scgi'].map((kind) => `${kind}_temp_path ${directory}/${name}-${kind};`).join(' ')}
-${http}
-}
-`;
 }
