@@ -10,7 +10,6 @@ import {
   Flag,
   FrameType,
   forEachSetting,
-  frame,
   headersFrames,
   initialSettings,
   isClientStream,
@@ -20,6 +19,7 @@ import {
   windowUpdateFrame,
   withoutPadding,
 } from './frames.js';
+import { BlockFault, type HeaderBlock, HeaderBlocks } from './header-blocks.js';
 import { type DecodedBlock, encodeLiteralBlock, HeaderListTooLargeError, HpackDecoder, HpackError } from './hpack.js';
 import { type Limits, RateLimit } from './limits.js';
 import type { ClientSettings, ResponsePath } from './response-path.js';
@@ -43,23 +43,6 @@ export interface RequestPathHost extends TakenStreamHost {
   clientFault(code: number, reason: string): void;
 }
 
-/** What the HEADERS frame says beside its header block. */
-interface BlockHeader {
-  readonly streamId: number;
-  readonly endStream: boolean;
-  readonly priority: Buffer | undefined;
-}
-
-/** A header block of the client that goes on in CONTINUATION frames. */
-interface IncomingBlock {
-  readonly header: BlockHeader;
-  readonly fragments: Buffer[];
-  /** The frames as they came. */
-  readonly frames: Buffer[];
-  bytes: number;
-}
-
-const priorityBytes = 5;
 /** SETTINGS of a client name a handful of parameters. */
 const maxSettingsPayloadBytes = 16 * 1024;
 /** The only lengths there are (RFC 9113 sections 6.4, 6.7 and 6.9). */
@@ -73,7 +56,7 @@ export class RequestPath implements FrameSink {
   readonly #host: RequestPathHost;
   readonly #scanner = new FrameScanner(this);
   readonly #decoder: HpackDecoder;
-  #block: IncomingBlock | undefined;
+  readonly #blocks: HeaderBlocks;
   /** A table size update was in a block the runtime did not get; it may insist on one. */
   #owesSizeUpdate = false;
   /** The stream and the length, padding included, of the DATA frame being collected. The stream may end meanwhile. */
@@ -95,6 +78,7 @@ export class RequestPath implements FrameSink {
     const { headerListBytes: maxHeaderListBytes } = limits;
     // The client's encoder starts with the default size and is then told 0.
     this.#decoder = new HpackDecoder({ maxTableBytes: initialSettings.headerTableSize, maxHeaderListBytes });
+    this.#blocks = new HeaderBlocks(limits);
     this.#settings = new RateLimit(limits.settingsPerSecond);
     this.#pings = new RateLimit(limits.pingsPerSecond);
     this.#resets = new RateLimit(limits.takenResetsPerSecond);
@@ -138,14 +122,7 @@ export class RequestPath implements FrameSink {
 
   frameStart(length: number, type: number, flags: number, streamId: number): FrameMode {
     if (this.#own.length > 0) this.serve();
-    const block = this.#block;
-    if (
-      block === undefined
-        ? type === FrameType.continuation
-        : type !== FrameType.continuation || streamId !== block.header.streamId
-    ) {
-      return this.#fault(ErrorCode.protocolError, 'CONTINUATION out of place');
-    }
+    if (!this.#blocks.admits(type, streamId)) return this.#fault(ErrorCode.protocolError, 'CONTINUATION out of place');
     const expected = fixedLength[type];
     if (expected !== undefined && length !== expected)
       return this.#fault(ErrorCode.frameSizeError, `frame type ${type} of ${length} bytes`);
@@ -242,9 +219,9 @@ export class RequestPath implements FrameSink {
       case FrameType.data:
         return this.#data(flags, streamId, payload);
       case FrameType.headers:
-        return this.#headers(flags, streamId, payload);
+        return this.#headerFrame(this.#blocks.headers(flags, streamId, payload));
       case FrameType.continuation:
-        return this.#continuation(flags, streamId, payload);
+        return this.#headerFrame(this.#blocks.continuation(flags, streamId, payload));
       case FrameType.settings:
         this.#host.responses.clientSettings(readClientSettings(payload));
         return true;
@@ -293,76 +270,37 @@ export class RequestPath implements FrameSink {
     return this.#host.streams.taken(stream.id) === stream;
   }
 
-  #headers(flags: number, streamId: number, payload: Buffer): boolean {
-    const isWhole = (flags & Flag.endHeaders) !== 0;
-    // What waits for its CONTINUATION is copied.
-    const content = withoutPadding(flags, isWhole ? payload : Buffer.from(payload));
-    const priority = (flags & Flag.priority) === 0 ? 0 : priorityBytes;
-    if (content === undefined || content.length < priority) {
-      this.#fault(ErrorCode.protocolError, 'padding or priority exceeds the frame');
-      return false;
-    }
-    const header: BlockHeader = {
-      streamId,
-      endStream: (flags & Flag.endStream) !== 0,
-      priority: priority === 0 ? undefined : content.subarray(0, priority),
-    };
-    const fragment = priority === 0 ? content : content.subarray(priority);
-    if (isWhole) return this.#blockComplete(header, fragment);
-    const frames = [frame(FrameType.headers, flags, streamId, payload)];
-    this.#block = { header, fragments: [fragment], frames, bytes: payload.length };
-    this.#withinBlockLimits(this.#block);
-    return false;
-  }
-
-  #continuation(flags: number, streamId: number, payload: Buffer): boolean {
-    const block = this.#block;
-    if (block === undefined) return false;
-    block.fragments.push(Buffer.from(payload));
-    block.frames.push(frame(FrameType.continuation, flags, streamId, payload));
-    block.bytes += payload.length;
-    if (!this.#withinBlockLimits(block) || (flags & Flag.endHeaders) === 0) return false;
-    this.#block = undefined;
-    if (this.#blockComplete(block.header, Buffer.concat(block.fragments))) {
-      for (const bytes of block.frames) this.#scanner.insert(bytes);
-    }
-    return false;
-  }
-
-  #withinBlockLimits(block: IncomingBlock): boolean {
-    const { headerBlockBytes, continuationFrames } = this.#host.limits;
-    if (block.bytes <= headerBlockBytes && block.frames.length <= continuationFrames + 1) return true;
-    this.#fault(
-      ErrorCode.enhanceYourCalm,
-      `header block of more than ${headerBlockBytes} bytes or ${continuationFrames} CONTINUATION frames`,
-    );
-    return false;
+  #headerFrame(block: HeaderBlock | BlockFault | undefined): boolean {
+    if (block instanceof BlockFault) this.#fault(block.code, block.reason);
+    if (block === undefined || block instanceof BlockFault || !this.#blockComplete(block)) return false;
+    for (const bytes of block.frames) this.#scanner.insert(bytes);
+    return block.frames.length === 0;
   }
 
   /** @returns Whether the block goes to the runtime as it came. */
-  #blockComplete(header: BlockHeader, block: Buffer): boolean {
-    const { streamId } = header;
+  #blockComplete(block: HeaderBlock): boolean {
+    const { streamId, endStream } = block;
     const { streams } = this.#host;
-    const decoded = this.#decode(streamId, block);
+    const decoded = this.#decode(block);
     if (decoded === undefined) return false;
     const stream = streams.active.get(streamId);
     if (stream instanceof PassedStream) {
-      if (header.endStream) streams.endRequest(streamId, stream);
-      return this.#forward(header, decoded);
+      if (endStream) streams.endRequest(streamId, stream);
+      return this.#forward(block, decoded);
     }
     if (stream === undefined && streamId > streams.highestId) {
       streams.highestId = streamId;
-      if (streamId <= streams.lastServedId) return this.#open(header, decoded);
+      if (streamId <= streams.lastServedId) return this.#open(block, decoded);
     }
     this.#swallow(decoded);
-    stream?.receiveTrailers(header.endStream);
+    stream?.receiveTrailers(endStream);
     return false;
   }
 
   /** @returns undefined where the block is refused, with everything done about it. */
-  #decode(streamId: number, block: Buffer): DecodedBlock | undefined {
+  #decode({ streamId, bytes }: HeaderBlock): DecodedBlock | undefined {
     try {
-      return this.#decoder.decode(block);
+      return this.#decoder.decode(bytes);
     } catch (error) {
       if (error instanceof HeaderListTooLargeError) this.#refuseBlock(streamId);
       else if (error instanceof HpackError) this.#fault(ErrorCode.compressionError, error.message);
@@ -391,9 +329,9 @@ export class RequestPath implements FrameSink {
     this.#host.control(rstStreamFrame(streamId, ErrorCode.enhanceYourCalm));
   }
 
-  #open(header: BlockHeader, decoded: DecodedBlock): boolean {
+  #open(block: HeaderBlock, decoded: DecodedBlock): boolean {
     const { limits, responses, streams } = this.#host;
-    const { streamId, endStream } = header;
+    const { streamId, endStream } = block;
     const path = fieldValue(decoded, ':path') ?? '';
     const decision = this.#host.decide(path);
     if (decision !== 'take') {
@@ -404,7 +342,7 @@ export class RequestPath implements FrameSink {
       const stream = new PassedStream(path, decision === 'observe' ? this.#observer(path, decoded) : undefined);
       stream.requestEnded = endStream;
       streams.open(streamId, stream);
-      return this.#forward(header, decoded);
+      return this.#forward(block, decoded);
     }
     this.#swallow(decoded);
     if (streams.takenCount + streams.unproven.size >= limits.takenStreams) {
@@ -445,7 +383,7 @@ export class RequestPath implements FrameSink {
   }
 
   /** The runtime's table stays empty: a block that would read or change it is written anew. */
-  #forward({ streamId, endStream, priority }: BlockHeader, decoded: DecodedBlock): boolean {
+  #forward({ streamId, endStream, priority }: HeaderBlock, decoded: DecodedBlock): boolean {
     if (decoded.selfContained && !this.#owesSizeUpdate) return true;
     const updates = this.#owesSizeUpdate || decoded.sizeUpdate ? [0] : [];
     this.#owesSizeUpdate = false;
