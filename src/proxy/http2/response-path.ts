@@ -182,9 +182,7 @@ export class ResponsePath implements FrameSink {
       return;
     }
     this.#releaseHeld();
-    if (this.#held.length > 0) return;
-    if (this.#blockOpen) this.#workDue = this.#sending.size > 0;
-    else this.#sendData();
+    if (this.#held.length === 0) this.#sendData();
   }
 
   #flushOwn(): void {
@@ -343,11 +341,25 @@ export class ResponsePath implements FrameSink {
     let released = 0;
     for (const held of this.#held) {
       if (held.type === FrameType.data && !this.#releasePart(held)) break;
+      if (!this.#isWholeBlock(released)) break;
       this.#releaseWhole(held);
       this.#heldBytes -= held.payload.length + heldFrameOverheadBytes;
       released += 1;
     }
     if (released > 0) this.#held.splice(0, released);
+  }
+
+  /**
+   * Whether a held frame begins no header block that is still to be completed: what the runtime says meanwhile (PING,
+   * WINDOW_UPDATE) is not held and must not get into it.
+   */
+  #isWholeBlock(position: number): boolean {
+    const type = this.#held[position]?.type;
+    if (type !== FrameType.headers && type !== FrameType.pushPromise) return true;
+    for (let at = position; at < this.#held.length; at += 1) {
+      if (((this.#held[at]?.flags ?? 0) & Flag.endHeaders) !== 0) return true;
+    }
+    return false;
   }
 
   /**

@@ -229,6 +229,26 @@ t.test(
   },
 );
 
+t.test('a held header block goes out whole, and nothing gets into it', async (t) => {
+  const bench = await RouterBench.started();
+  await bench.client(request(1, '/pass/A', {}, true));
+  const call = await bench.take(3);
+  void call.send(Buffer.alloc(window - 5));
+  await settle();
+  const block = headers(1, { 'grpc-status': '0' }).subarray(9);
+  const continuation = frame(FrameType.continuation, Flag.endHeaders, 1, block.subarray(4));
+  await bench.runtime(
+    data(1, 10),
+    frame(FrameType.headers, Flag.endStream, 1, block.subarray(0, 4)),
+    continuation.subarray(0, 12),
+  );
+  bench.toClient.frames();
+  await bench.client(windowUpdate(0, 100));
+  t.strictSame(bench.toClient.shown(), ['data 1 len=10'], 'the block waits for its end');
+  await bench.runtime(continuation.subarray(12), windowUpdate(0, 7), ping('ping-one'));
+  t.strictSame(bench.toClient.shown(), ['headers 1 end', 'continuation 1', 'windowUpdate 0 7', 'ping 0']);
+});
+
 t.test('what is held back is kept as it was, whatever becomes of the chunk it came in', async (t) => {
   const bench = await RouterBench.started();
   await bench.client(request(1, '/pass/A', {}, true));
