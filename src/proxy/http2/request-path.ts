@@ -36,9 +36,10 @@ export interface RequestPathHost extends TakenStreamHost {
   observe(path: string, request: Buffer): void;
   /** A limit cost the client a stream. */
   refused(reason: Refusal): void;
-  /** The PING behind the answer of this stream. */
-  isProof(ping: Buffer): boolean;
-  proofArrived(ping: Buffer): void;
+  /** Whether the client owes the ACK of a PING of Holdfast's own. */
+  readonly awaitsProof: boolean;
+  /** @returns Whether a PING that was acknowledged is one of Holdfast's own. */
+  takeProof(ping: Buffer): boolean;
   /** The client broke the protocol. */
   clientFault(code: number, reason: string): void;
 }
@@ -101,9 +102,9 @@ export class RequestPath implements FrameSink {
     // The client may use the larger of two sizes until it has seen the newer one.
     if (id === Setting.maxFrameSize) this.#runtimeMaxFrameSize = Math.max(value, this.#runtimeMaxFrameSize);
     if (id !== Setting.initialWindowSize) return;
-    const missing = missingWindow(value) - missingWindow(this.#runtimeWindowSize);
     this.#runtimeWindowSize = value;
-    if (missing > 0) for (const stream of this.#host.streams.allTaken()) this.#grantMissing(stream, missing);
+    if (value >= initialSettings.windowSize) return;
+    for (const stream of this.#host.streams.allTaken()) this.#grantMissing(stream);
   }
 
   /** Writes what waits for a boundary. */
@@ -154,7 +155,7 @@ export class RequestPath implements FrameSink {
         return this.#startSettings(length, flags, streamId);
       case FrameType.ping:
         if (!this.#pings.admit(this.#host.clock.now())) return this.#fault(ErrorCode.enhanceYourCalm, 'too many PINGs');
-        return (flags & Flag.ack) !== 0 && this.#host.streams.unproven.size > 0 ? 'collect' : 'forward';
+        return (flags & Flag.ack) !== 0 && this.#host.awaitsProof ? 'collect' : 'forward';
       case FrameType.windowUpdate:
         if (streamId === 0 || this.#host.streams.taken(streamId) !== undefined) return 'collect';
         return this.#host.streams.isOver(streamId) ? 'drop' : 'forward';
@@ -226,9 +227,7 @@ export class RequestPath implements FrameSink {
         this.#host.responses.clientSettings(readClientSettings(payload));
         return true;
       case FrameType.ping:
-        if (!this.#host.isProof(payload)) return true;
-        this.#host.proofArrived(payload);
-        return false;
+        return !this.#host.takeProof(payload);
       default:
         return this.#windowUpdate(streamId, readUInt31(payload, 0));
     }
@@ -353,15 +352,16 @@ export class RequestPath implements FrameSink {
     const stream = new TakenStream(this.#host, streamId, decoded.fields, responses.initialWindowSize);
     streams.open(streamId, stream);
     stream.begin(endStream);
-    this.#grantMissing(stream, missingWindow(this.#runtimeWindowSize));
+    this.#grantMissing(stream);
     return false;
   }
 
   /** A runtime may open its streams' windows one by one, or make them smaller; of this stream it does not know. */
-  #grantMissing(stream: TakenStream, bytes: number): void {
-    if (bytes > 0 && !stream.requestEnded && this.#isOpen(stream)) {
-      this.#host.control(windowUpdateFrame(stream.id, bytes));
-    }
+  #grantMissing(stream: TakenStream): void {
+    const bytes = initialSettings.windowSize - this.#runtimeWindowSize - stream.extraWindow;
+    if (bytes <= 0 || stream.requestEnded || !this.#isOpen(stream)) return;
+    stream.extraWindow += bytes;
+    this.#host.control(windowUpdateFrame(stream.id, bytes));
   }
 
   #observer(path: string, decoded: DecodedBlock): RequestObserver {
@@ -395,11 +395,6 @@ export class RequestPath implements FrameSink {
     this.#host.clientFault(code, reason);
     return 'stop';
   }
-}
-
-/** What a runtime's initial window lacks of the default one. */
-function missingWindow(initialBytes: number): number {
-  return Math.max(0, initialSettings.windowSize - initialBytes);
 }
 
 function fieldValue(decoded: DecodedBlock, name: string): string | undefined {

@@ -15,6 +15,7 @@ import {
   headersFrames,
   initialSettings,
   isClientStream,
+  max31,
   readUInt31,
   Setting,
   withoutPadding,
@@ -55,6 +56,8 @@ export interface ClientSettings {
 
 /** SETTINGS and GOAWAY of a runtime are far below this; what is forwarded unread has no bound. */
 const maxControlPayloadBytes = 64 * 1024;
+/** With what Holdfast grants beyond it, the window of a taken stream may not exceed 31 bits. */
+const maxInitialWindow = max31 - initialSettings.windowSize;
 /** DATA of Holdfast's own that is put out before the socket is asked again. */
 const burstBytes = 256 * 1024;
 const heldFrameOverheadBytes = 64;
@@ -85,12 +88,11 @@ export class ResponsePath implements FrameSink {
   /** The client has got the beginning of a header block and not its end. */
   #blockOpen = false;
   #settingsSeen = false;
-  #headerTableLimit: number = initialSettings.headerTableSize;
-  /**
-   * Table size updates the client waits for in the next header block (RFC 7541 section 4.2): the lowest limit, and the
-   * last.
-   */
-  #sizeUpdate: { lowest: number; last: number } | undefined;
+  /** SETTINGS_HEADER_TABLE_SIZE of the client: in force, and the lowest since the last header block it got. */
+  #tableLimit: number = initialSettings.headerTableSize;
+  #lowestTableLimit: number = initialSettings.headerTableSize;
+  /** What the client takes the size of its table to be. Below it, it waits for a size update (RFC 7541 section 4.2). */
+  #tableBytes: number = initialSettings.headerTableSize;
 
   constructor(host: ResponsePathHost) {
     this.#host = host;
@@ -129,10 +131,15 @@ export class ResponsePath implements FrameSink {
   }
 
   headers(streamId: number, fields: readonly HeaderField[], endStream: boolean): void {
-    const { lowest, last } = this.#sizeUpdate ?? {};
-    const updates = lowest === undefined || last === undefined ? [] : lowest < last ? [lowest, last] : [lowest];
-    this.#sizeUpdate = undefined;
+    const updates = this.#lowestTableLimit < this.#tableBytes ? [this.#lowestTableLimit] : [];
+    this.#blockWritten(Math.min(this.#tableBytes, this.#lowestTableLimit));
     this.control(headersFrames(streamId, encodeLiteralBlock(fields, updates), endStream));
+  }
+
+  /** @param tableBytes What the client takes the size of its table to be after the block. */
+  #blockWritten(tableBytes: number): void {
+    this.#tableBytes = tableBytes;
+    this.#lowestTableLimit = this.#tableLimit;
   }
 
   sending(stream: TakenStream): void {
@@ -258,7 +265,10 @@ export class ResponsePath implements FrameSink {
     this.#host.toDownstream(bytes);
   }
 
-  /** The client's HPACK encoder is told to use no table, so that its blocks need none of the streams taken out. */
+  /**
+   * The client's HPACK encoder is told to use no table, so that its blocks need none of the streams taken out; and its windows
+   * leave room for what Holdfast may grant.
+   */
   #rewriteSettings(payload: Buffer): Buffer {
     const rewritten = Buffer.from(payload);
     let named = false;
@@ -267,6 +277,9 @@ export class ResponsePath implements FrameSink {
         rewritten.writeUInt32BE(0, at + 2);
         named = true;
       } else {
+        if (id === Setting.initialWindowSize && value <= max31) {
+          rewritten.writeUInt32BE(Math.min(value, maxInitialWindow), at + 2);
+        }
         this.#host.runtimeSetting(id, value);
       }
     });
@@ -285,7 +298,8 @@ export class ResponsePath implements FrameSink {
       case FrameType.headers:
       case FrameType.pushPromise:
       case FrameType.continuation:
-        this.#sizeUpdate = undefined;
+        // It has told of its own what there was to tell, and may have gone back to the default size.
+        this.#blockWritten(Math.min(initialSettings.headerTableSize, this.#tableLimit));
         this.#blockOpen = (flags & Flag.endHeaders) === 0;
         if (type === FrameType.headers && (flags & Flag.endStream) !== 0) this.#host.streams.endResponse(streamId);
         return;
@@ -391,10 +405,8 @@ export class ResponsePath implements FrameSink {
     const settings = this.#unacknowledged.shift();
     if (settings === undefined) return;
     for (const size of settings.headerTableSizes) {
-      if (size < this.#headerTableLimit || this.#sizeUpdate !== undefined) {
-        this.#sizeUpdate = { lowest: Math.min(size, this.#sizeUpdate?.lowest ?? size), last: size };
-      }
-      this.#headerTableLimit = size;
+      this.#tableLimit = size;
+      this.#lowestTableLimit = Math.min(size, this.#lowestTableLimit);
     }
     if (settings.initialWindowSize === undefined) return;
     const change = settings.initialWindowSize - this.initialWindowSize;

@@ -70,6 +70,8 @@ export class Router implements RequestPathHost, ResponsePathHost {
   readonly #proofPrefix = randomBytes(4);
   readonly #refusals = new RateLimit(1);
   #unsentAnswerBytes = 0;
+  /** PINGs behind answers that the client has not acknowledged. */
+  #proofsSent = 0;
   #running = false;
   #scheduled = false;
   /** `closing`: no stream is served any more, what Holdfast wrote is still to go out. */
@@ -245,12 +247,16 @@ export class Router implements RequestPathHost, ResponsePathHost {
     this.#requests.runtimeSetting(id, value);
   }
 
-  isProof(ping: Buffer): boolean {
-    return ping.compare(this.#proofPrefix, 0, 4, 0, 4) === 0 && this.streams.unproven.has(ping.readUInt32BE(4));
+  get awaitsProof(): boolean {
+    return this.#proofsSent > 0;
   }
 
-  proofArrived(ping: Buffer): void {
+  takeProof(ping: Buffer): boolean {
+    if (ping.compare(this.#proofPrefix, 0, 4, 0, 4) !== 0) return false;
+    this.#proofsSent -= 1;
+    // Its stream may have been reset meanwhile.
     this.streams.unproven.get(ping.readUInt32BE(4))?.delivered();
+    return true;
   }
 
   /** GOAWAY as soon as the runtime's frame in between has ended, then the end. */
@@ -289,6 +295,7 @@ export class Router implements RequestPathHost, ResponsePathHost {
 
   prove(stream: TakenStream): void {
     this.streams.unproven.set(stream.id, stream);
+    this.#proofsSent += 1;
     const payload = Buffer.alloc(proofBytes);
     this.#proofPrefix.copy(payload);
     payload.writeUInt32BE(stream.id, 4);

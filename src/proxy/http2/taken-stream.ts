@@ -91,6 +91,8 @@ export class TakenStream implements TakenCall {
   readonly metadata: Metadata;
   readonly deadlineMs: number | undefined;
   request: Buffer = Buffer.alloc(0);
+  /** What was granted beyond the runtime's initial window: at most the default one. */
+  extraWindow = 0;
 
   readonly #host: TakenStreamHost;
   readonly #headers: ReadonlyMap<string, string>;

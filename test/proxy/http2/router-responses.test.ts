@@ -398,7 +398,7 @@ t.test(
 );
 
 t.test(
-  'the first block after a client has lowered its header table begins with the size updates it waits for',
+  'the first block after a client has lowered its header table below what it takes it to be says so',
   async (t) => {
     const bench = await RouterBench.started();
     const answer = async (streamId: number): Promise<Buffer> => {
@@ -411,14 +411,32 @@ t.test(
     t.notOk(decodeBlock(await answer(1)).sizeUpdate, 'not in force before its ACK');
     await bench.client(settings([Setting.headerTableSize, 10], [Setting.headerTableSize, 25]));
     await bench.runtime(settingsAck, settingsAck);
-    t.strictSame([...(await answer(3)).subarray(0, 2)], [0x20 | 10, 0x20 | 25], 'the lowest, then the last');
+    const block = await answer(3);
+    t.equal(block[0], 0x20 | 10, 'the lowest');
+    t.not((block[1] ?? 0) & 0xe0, 0x20, 'and no other: the runtime does not know of it');
     t.notOk(decodeBlock(await answer(5)).sizeUpdate, 'once only');
-    await bench.client(settings([Setting.headerTableSize, 5]), request(7, '/pass/A', {}, true));
-    await bench.runtime(settingsAck, headers(7, { ':status': '200' }));
+    await bench.client(settings([Setting.headerTableSize, 65_536]));
+    await bench.client(settings([Setting.headerTableSize, 20]));
+    await bench.runtime(settingsAck, settingsAck);
+    t.notOk(decodeBlock(await answer(7)).sizeUpdate, 'nothing is lower than what was said');
+    await bench.client(settings([Setting.headerTableSize, 5]), request(9, '/pass/A', {}, true));
+    await bench.runtime(settingsAck, headers(9, { ':status': '200' }));
     bench.toClient.frames();
-    t.notOk(decodeBlock(await answer(9)).sizeUpdate, 'the runtime’s own block came first');
+    t.notOk(decodeBlock(await answer(11)).sizeUpdate, 'the runtime’s own block came first');
   },
 );
+
+t.test('the windows a runtime grants leave room for what Holdfast may grant', async (t) => {
+  const bench = new RouterBench();
+  const max31 = 0x7fffffff;
+  await bench.client(settings(), request(1, '/take/A'));
+  for (const size of [7, max31, 0, max31]) await bench.runtime(settings([Setting.initialWindowSize, size]));
+  const frames = bench.toClient.frames();
+  const values = (wanted: number, at: number) =>
+    frames.filter(({ type }) => type === wanted).map(({ payload }) => payload.readUInt32BE(at));
+  t.strictSame(values(FrameType.settings, 2), [7, max31 - window, 0, max31 - window]);
+  t.strictSame(values(FrameType.windowUpdate, 0), [window - 7, 7], 'all together the default window');
+});
 
 t.test('however the bytes of a runtime are cut, the client gets the same', async (t) => {
   const sent = Buffer.concat([
