@@ -85,8 +85,8 @@ export async function startHoldfast(config: HoldfastConfig, deps: HoldfastDeps):
   const budgets = newBudgets();
   const makeRoom = () => {
     if (links.size < maxConnections) return true;
-    const idle = [...links].filter(({ activeStreams }) => activeStreams === 0);
-    const [longest] = idle.sort((a, b) => a.lastUsedMs - b.lastUsedMs);
+    const idle = [...links].filter(({ activeStreams, isStalled }) => activeStreams === 0 || isStalled);
+    const [longest] = idle.sort((a, b) => a.lastUse - b.lastUse);
     metrics.evictions.inc();
     log.warn({ connections: links.size, idle: idle.length }, 'connection evicted');
     if (longest === undefined) return false;

@@ -42,11 +42,12 @@ export function fixedAdmission(limit: number, clock: Clock, placeMs: number): Ad
   let turns = 0;
   const takeTurn = async () => {
     turns -= 1;
-    for (const [work, run] of waiting) {
-      waiting.delete(work);
-      await untilPlaceIsFree(run());
-      return;
-    }
+    // Not in a loop over the map: an iterator that is held for long keeps all that was ever in it.
+    const [first] = waiting;
+    if (first === undefined) return;
+    const [work, run] = first;
+    waiting.delete(work);
+    await untilPlaceIsFree(run());
   };
   return {
     admit: (work) =>

@@ -84,6 +84,7 @@ t.test('work that ends leaves no timer behind', async (t) => {
 t.test('work that is withdrawn does not run, and what is behind it moves up', async (t) => {
   const { admission, begun, ends, admit } = stage(1);
   void admit(0);
+  await settle();
   const withdrawn = () => Promise.reject(new Error('it ran'));
   for (let n = 0; n < 100; n += 1) {
     void admission.admit(withdrawn);

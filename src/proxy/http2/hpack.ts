@@ -50,12 +50,20 @@ const staticFields: readonly HeaderField[] = staticTable.map(([name, value]) => 
 const maxRemembered = 32;
 const maxRememberedBytes = 512;
 
+/** Tells blocks apart well enough: methods have paths of different lengths, or other letters in the middle. */
+function digest(block: Buffer): number {
+  const { length } = block;
+  const quarter = length >> 2;
+  const octetAt = (at: number) => block[at] as number;
+  return (octetAt(quarter) << 24) ^ (octetAt(2 * quarter) << 16) ^ (octetAt(3 * quarter) << 9) ^ length;
+}
+
 /** Decodes the blocks of one direction of one connection, each whole and in the order they were sent. */
 export class HpackDecoder {
   readonly #table: DynamicTable;
   readonly #maxHeaderListBytes: number;
-  /** By their bytes as latin1: those that mean the same whatever the table holds, and leave it alone. */
-  readonly #remembered = new Map<string, DecodedBlock>();
+  /** Those that mean the same whatever the table holds, and leave it alone; by `digest`. */
+  readonly #remembered = new Map<number, { readonly block: Buffer; readonly decoded: DecodedBlock }>();
 
   /**
    * @param options.maxTableBytes SETTINGS_HEADER_TABLE_SIZE in force; the table starts with it (RFC 7541 section 4.2).
@@ -77,14 +85,14 @@ export class HpackDecoder {
    * @throws {HeaderListTooLargeError}
    */
   decode(block: Buffer): DecodedBlock {
-    if (block.length > maxRememberedBytes) return this.#read(block);
-    const bytes = block.toString('latin1');
-    const known = this.#remembered.get(bytes);
-    if (known !== undefined) return known;
+    if (block.length === 0 || block.length > maxRememberedBytes) return this.#read(block);
+    const key = digest(block);
+    const known = this.#remembered.get(key);
+    if (known?.block.equals(block)) return known.decoded;
     const decoded = this.#read(block);
     if (decoded.selfContained && !decoded.sizeUpdate) {
       if (this.#remembered.size >= maxRemembered) this.#remembered.clear();
-      this.#remembered.set(bytes, decoded);
+      this.#remembered.set(key, { block: Buffer.from(block), decoded });
     }
     return decoded;
   }

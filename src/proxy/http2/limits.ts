@@ -77,9 +77,9 @@ export class ByteBudget {
     return this.#spent >= this.#max;
   }
 
-  /** @returns false, and nothing is spent, where there are not as many left. */
-  take(bytes: number): boolean {
-    if (this.#spent + bytes > this.#max) return false;
+  /** @returns false, and nothing is spent, where there are not as many left of this part of the budget. */
+  take(bytes: number, part = 1): boolean {
+    if (this.#spent + bytes > this.#max * part) return false;
     this.#spent += bytes;
     return true;
   }
@@ -93,6 +93,32 @@ export class ByteBudget {
     this.#spent -= bytes;
   }
 }
+
+/** What one connection holds of a budget. The last quarter is for those that hold little: one greedy client costs the others nothing. */
+export class BudgetShare {
+  readonly #budget: ByteBudget;
+  #held = 0;
+
+  constructor(budget: ByteBudget) {
+    this.#budget = budget;
+  }
+
+  /** @returns false, and nothing is taken, where there are not as many left for this connection. */
+  take(bytes: number): boolean {
+    const isGreedy = this.#held + bytes > modestBytes;
+    if (!this.#budget.take(bytes, isGreedy ? 0.75 : 1)) return false;
+    this.#held += bytes;
+    return true;
+  }
+
+  giveBack(bytes: number): void {
+    this.#held -= bytes;
+    this.#budget.giveBack(bytes);
+  }
+}
+
+/** More than the requests of a kubelet ever take at once. */
+const modestBytes = MiB;
 
 /** What all connections together may keep in memory. */
 export interface Budgets {

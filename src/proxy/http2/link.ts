@@ -8,7 +8,7 @@ import type { Clock } from '../../clock.js';
 import { connectionPreface } from './frames.js';
 import { type Budgets, defaultLimits, type Limits } from './limits.js';
 import { Port, type PortEvents } from './port.js';
-import { Router, type RouterHandlers, type RouterOutput } from './router.js';
+import { nextUse, Router, type RouterHandlers, type RouterOutput } from './router.js';
 
 export type { RouterHandlers } from './router.js';
 
@@ -17,8 +17,10 @@ export interface Link {
   readonly closed: Promise<void>;
   /** Open streams, taken ones included; 0 where the connection is not HTTP/2. */
   readonly activeStreams: number;
-  /** When it was last used to open a stream, in ms of the clock; when it was opened until then. */
-  readonly lastUsedMs: number;
+  /** The lowest is of the link that was not used for longest, to open a stream or to be opened itself. */
+  readonly lastUse: number;
+  /** A peer has taken nothing for `Limits.stallMs`, though something waits for it. */
+  readonly isStalled: boolean;
   /**
    * Sends GOAWAY (NO_ERROR, last stream seen) and takes no new stream.
    *
@@ -64,10 +66,11 @@ class SocketLink implements Link, RouterOutput {
   #earlyDownstream: Buffer[] = [];
   #earlyUpstream: Buffer[] = [];
   #router: Router | undefined;
-  readonly #openedMs: number;
+  readonly #opened = nextUse();
   #cancelTimer = (): void => {};
   /** Runs while something waits for a peer. */
   #cancelStallTimer: (() => void) | undefined;
+  #stalled = false;
   /** `waiting` for the runtime or for the first bytes; then `routing` or `spliced`; then `closing`. */
   #state: 'waiting' | 'routing' | 'spliced' | 'closing' = 'waiting';
   /** While frames of it are still held back. */
@@ -80,7 +83,6 @@ class SocketLink implements Link, RouterOutput {
 
   constructor(downstream: net.Socket, options: LinkOptions) {
     this.#options = options;
-    this.#openedMs = options.clock.now();
     this.#limits = { ...defaultLimits, ...options.limits };
     this.closed = new Promise((resolve) => {
       this.#closedResolve = resolve;
@@ -98,8 +100,12 @@ class SocketLink implements Link, RouterOutput {
     return this.#router?.activeStreams ?? 0;
   }
 
-  get lastUsedMs(): number {
-    return this.#router?.lastOpenedMs ?? this.#openedMs;
+  get lastUse(): number {
+    return this.#router?.lastUse ?? this.#opened;
+  }
+
+  get isStalled(): boolean {
+    return this.#stalled;
   }
 
   drain(isStreaming: (path: string) => boolean): Promise<void> {
@@ -274,7 +280,8 @@ class SocketLink implements Link, RouterOutput {
       if (isUpstream || this.#downstream.takenBytes === taken[0]) {
         const { unwrittenBytes } = isUpstream ? upstream : this.#downstream;
         handlers.stalled?.(isUpstream ? 'upstream' : 'downstream', { unwrittenBytes, heldBytes });
-        // Said once: the timer stays as it is, until nothing waits any more.
+        // Said once, until nothing waits any more.
+        this.#stalled = true;
         return;
       }
       this.#stopWatching();
@@ -285,6 +292,7 @@ class SocketLink implements Link, RouterOutput {
   #stopWatching(): void {
     this.#cancelStallTimer?.();
     this.#cancelStallTimer = undefined;
+    this.#stalled = false;
   }
 
   close(): void {

@@ -154,8 +154,7 @@ export class RequestPath implements FrameSink {
       case FrameType.settings:
         return this.#startSettings(length, flags, streamId);
       case FrameType.ping:
-        if (!this.#pings.admit(this.#host.clock.now())) return this.#fault(ErrorCode.enhanceYourCalm, 'too many PINGs');
-        return (flags & Flag.ack) !== 0 && this.#host.awaitsProof ? 'collect' : 'forward';
+        return this.#startPing(flags);
       case FrameType.windowUpdate:
         if (streamId === 0 || this.#host.streams.taken(streamId) !== undefined) return 'collect';
         return this.#host.streams.isOver(streamId) ? 'drop' : 'forward';
@@ -167,6 +166,13 @@ export class RequestPath implements FrameSink {
           ? 'drop'
           : 'forward';
     }
+  }
+
+  /** ACKs are not counted: the runtime, or Holdfast, has asked for them. */
+  #startPing(flags: number): FrameMode {
+    if ((flags & Flag.ack) !== 0) return this.#host.awaitsProof ? 'collect' : 'forward';
+    if (this.#pings.admit(this.#host.clock.now())) return 'forward';
+    return this.#fault(ErrorCode.enhanceYourCalm, 'too many PINGs');
   }
 
   #startData(length: number, flags: number, streamId: number): FrameMode {
@@ -204,8 +210,8 @@ export class RequestPath implements FrameSink {
 
   #startSettings(length: number, flags: number, streamId: number): FrameMode {
     const { clock, limits, responses } = this.#host;
-    if (!this.#settings.admit(clock.now())) return this.#fault(ErrorCode.enhanceYourCalm, 'too many SETTINGS');
     if ((flags & Flag.ack) !== 0 || streamId !== 0) return 'forward';
+    if (!this.#settings.admit(clock.now())) return this.#fault(ErrorCode.enhanceYourCalm, 'too many SETTINGS');
     if (length % 6 !== 0 || length > maxSettingsPayloadBytes) {
       return this.#fault(ErrorCode.frameSizeError, `SETTINGS of ${length} bytes`);
     }
@@ -366,8 +372,8 @@ export class RequestPath implements FrameSink {
 
   #observer(path: string, decoded: DecodedBlock): RequestObserver {
     const encoding = fieldValue(decoded, 'grpc-encoding') ?? 'identity';
-    const { limits, budgets } = this.#host;
-    return new RequestObserver(encoding, limits.observedRequestBytes, budgets.requests, (message) =>
+    const { limits, requestBytes } = this.#host;
+    return new RequestObserver(encoding, limits.observedRequestBytes, requestBytes, (message) =>
       this.#host.observe(path, message),
     );
   }

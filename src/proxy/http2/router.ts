@@ -8,7 +8,7 @@ import type { Clock } from '../../clock.js';
 import type { TakenCall } from '../taken-call.js';
 import { ErrorCode, FrameType, frame, goAwayFrame, windowUpdateFrame } from './frames.js';
 import type { HeaderField } from './hpack.js';
-import { type Budgets, type Limits, newBudgets, RateLimit } from './limits.js';
+import { BudgetShare, type Budgets, type ByteBudget, type Limits, newBudgets, RateLimit } from './limits.js';
 import { RequestPath, type RequestPathHost } from './request-path.js';
 import { ResponsePath, type ResponsePathHost } from './response-path.js';
 import { StreamTable } from './stream-table.js';
@@ -55,14 +55,23 @@ export interface RouterOutput {
 
 const proofBytes = 8;
 
+let uses = 0;
+
+/** Numbers that order connections by their last use: a clock would be read for each call. */
+export function nextUse(): number {
+  uses += 1;
+  return uses;
+}
+
 export class Router implements RequestPathHost, ResponsePathHost {
   readonly clock: Clock;
   readonly limits: Limits;
   readonly streams = new StreamTable();
   readonly responses: ResponsePath;
-  readonly budgets: Budgets;
-  /** When a stream was last opened, in ms of the clock; of the connection's beginning until then. */
-  lastOpenedMs: number;
+  readonly requestBytes: BudgetShare;
+  readonly #answerBytes: ByteBudget;
+  /** When a stream was last opened, see `nextUse`. */
+  lastUse = nextUse();
   readonly #requests: RequestPath;
   readonly #handlers: RouterHandlers;
   readonly #output: RouterOutput;
@@ -90,8 +99,9 @@ export class Router implements RequestPathHost, ResponsePathHost {
     this.#handlers = options.handlers;
     this.clock = options.clock;
     this.limits = options.limits;
-    this.budgets = options.budgets ?? newBudgets();
-    this.lastOpenedMs = options.clock.now();
+    const { requests, answers } = options.budgets ?? newBudgets();
+    this.requestBytes = new BudgetShare(requests);
+    this.#answerBytes = answers;
     this.#output = options.output;
     this.responses = new ResponsePath(this);
     this.#requests = new RequestPath(this);
@@ -230,7 +240,7 @@ export class Router implements RequestPathHost, ResponsePathHost {
   }
 
   decide(path: string): 'pass' | 'observe' | 'take' {
-    this.lastOpenedMs = this.clock.now();
+    this.lastUse = nextUse();
     return this.#handlers.decide(path);
   }
 
@@ -315,10 +325,10 @@ export class Router implements RequestPathHost, ResponsePathHost {
   unsentAnswers(bytes: number): void {
     const before = this.#unsentAnswerBytes;
     this.#unsentAnswerBytes += bytes;
-    this.budgets.answers.spend(bytes);
+    this.#answerBytes.spend(bytes);
     // A single answer may be as large as it likes.
     if (bytes <= 0 || before === 0) return;
-    if (before > this.limits.unsentAnswerBytes || this.budgets.answers.isSpent) {
+    if (before > this.limits.unsentAnswerBytes || this.#answerBytes.isSpent) {
       this.clientFault(ErrorCode.enhanceYourCalm, `${this.#unsentAnswerBytes} bytes of answers are not taken`);
     }
   }

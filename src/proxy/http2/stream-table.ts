@@ -4,7 +4,7 @@
  */
 import { isClientStream } from './frames.js';
 import { SingleMessageReader, tryDecompressSync } from './grpc-message.js';
-import type { ByteBudget } from './limits.js';
+import type { BudgetShare } from './limits.js';
 import { TakenStream } from './taken-stream.js';
 
 /** No method of the CRI has a longer path; a longer one is of no interest and not kept. */
@@ -44,11 +44,11 @@ export class RequestObserver {
   readonly #encoding: string;
   readonly #maxBytes: number;
   readonly #reader: SingleMessageReader;
-  readonly #budget: ByteBudget;
+  readonly #budget: BudgetShare;
   readonly #found: (message: Buffer) => void;
   #taken = 0;
 
-  constructor(encoding: string, maxBytes: number, budget: ByteBudget, found: (message: Buffer) => void) {
+  constructor(encoding: string, maxBytes: number, budget: BudgetShare, found: (message: Buffer) => void) {
     this.#encoding = encoding;
     this.#maxBytes = maxBytes;
     this.#budget = budget;

@@ -26,7 +26,7 @@ import {
   SingleMessageReader,
 } from './grpc-message.js';
 import type { HeaderField } from './hpack.js';
-import type { Budgets, Limits } from './limits.js';
+import type { BudgetShare, Limits } from './limits.js';
 
 /** Why a stream was refused: for a log line and a counter. */
 export type Refusal = 'header list too large' | 'too many taken streams' | 'too many request bytes';
@@ -45,7 +45,8 @@ export interface TakenStreamHost {
   prove(stream: TakenStream): void;
   /** The stream is over on the wire (`onWire`), or nobody waits for its proof any more. */
   over(stream: TakenStream, onWire: boolean): void;
-  readonly budgets: Budgets;
+  /** For what the requests of this connection take of memory. */
+  readonly requestBytes: BudgetShare;
   refused(reason: Refusal): void;
   /** Bytes of answers that have begun to wait for the client's windows, or (negative) wait no more. */
   unsentAnswers(bytes: number): void;
@@ -61,6 +62,9 @@ interface Outgoing {
 
 const status200: HeaderField = { name: ':status', value: '200' };
 const grpcContentType: HeaderField = { name: 'content-type', value: 'application/grpc' };
+
+/** Headers that do not count towards the memory requests take; those of a CRI call are under 1 KiB. */
+const uncountedHeaderBytes = 4096;
 
 /** Metadata that is gRPC's own and not the application's. */
 const reservedNames = new Set([
@@ -98,6 +102,7 @@ export class TakenStream implements TakenCall {
   readonly #headers: ReadonlyMap<string, string>;
   readonly #abort = new AbortController();
   readonly #message: SingleMessageReader;
+  readonly #headerBytes: number;
   #reserved = 0;
   #requestEnded = false;
   /** What the client lets this stream send; may be negative (RFC 9113 section 6.9.2). */
@@ -115,6 +120,7 @@ export class TakenStream implements TakenCall {
     this.#host = host;
     this.id = id;
     this.#window = window;
+    this.#headerBytes = fields.reduce((sum, { name, value }) => sum + name.length + value.length, 0);
     this.#headers = new Map(fields.map(({ name, value }) => [name, value]));
     this.path = this.#headers.get(':path') ?? '';
     this.metadata = fields
@@ -137,10 +143,15 @@ export class TakenStream implements TakenCall {
   /** Checks the request headers and starts the deadline; to be called once, when the stream is in the table. */
   begin(endStream: boolean): void {
     this.#requestEnded = endStream;
-    if (!this.#refuseHeaders()) {
-      this.#armDeadline();
-      if (endStream) this.#completeRequest();
+    if (this.#refuseHeaders()) return;
+    this.#armDeadline();
+    try {
+      this.#reserve(Math.max(0, this.#headerBytes - uncountedHeaderBytes));
+    } catch (error) {
+      this.#fail(error);
+      return;
     }
+    if (endStream) this.#completeRequest();
   }
 
   /** In the order, and with the answers, of grpc-go (internal/transport/http2_server.go operateHeaders, server.go). */
@@ -188,7 +199,7 @@ export class TakenStream implements TakenCall {
   }
 
   #reserve(bytes: number): void {
-    if (this.#host.budgets.requests.take(bytes)) {
+    if (this.#host.requestBytes.take(bytes)) {
       this.#reserved += bytes;
       return;
     }
@@ -356,7 +367,7 @@ export class TakenStream implements TakenCall {
   }
 
   #releaseReserved(): void {
-    this.#host.budgets.requests.giveBack(this.#reserved);
+    this.#host.requestBytes.giveBack(this.#reserved);
     this.#reserved = 0;
   }
 

@@ -42,7 +42,7 @@ const MiB = 1024 * 1024;
  */
 const workingMiB = 150;
 /** What the peak may grow by from the first time to the last: the heap needs a few rounds to reach its size. */
-const repeatMiB = 60;
+const repeatMiB = 100;
 /** Connections of Holdfast's own that come and go, such as that of a scrape. */
 const otherFiles = 2;
 const seenMs = 10_000;

@@ -22,7 +22,7 @@ export interface RawClientOptions {
 /** What is written before it is known to be taken. */
 const batchBytes = 64 * 1024;
 /** Where nothing is taken for this long, the other end reads no more. */
-const stalledMs = 400;
+const stalledMs = 2_000;
 
 export class RawClient {
   readonly peer: FramePeer;
