@@ -2,8 +2,8 @@
 import { gzipSync } from 'node:zlib';
 import t from 'tap';
 import { ErrorCode, FrameType } from '../../../src/proxy/http2/frames.js';
-import { ByteBudget } from '../../../src/proxy/http2/limits.js';
-import { data, message, ok, ping, RouterBench, request, reset, settings, windowUpdate } from './wire.js';
+import { BudgetShare, ByteBudget } from '../../../src/proxy/http2/limits.js';
+import { data, message, ok, ping, RouterBench, request, reset, settings, settingsAck, windowUpdate } from './wire.js';
 
 async function withBudget(bytes: number): Promise<{ bench: RouterBench; budget: ByteBudget }> {
   const budget = new ByteBudget(bytes);
@@ -31,6 +31,26 @@ t.test('requests of taken calls are bounded together, from their first byte to t
   t.ok(leaves(budget, 15), 'a call in flight holds its request');
   void bench.call().end(ok);
   t.ok(leaves(budget, 100), 'an answered one does not');
+});
+
+t.test('the last quarter of a budget is for connections that hold little of it', async (t) => {
+  const MiB = 1024 * 1024;
+  const budget = new ByteBudget(8 * MiB);
+  const [greedy, modest] = [new BudgetShare(budget), new BudgetShare(budget)];
+  t.ok(greedy.take(6 * MiB));
+  t.notOk(greedy.take(1));
+  t.ok(modest.take(MiB));
+  t.notOk(modest.take(1), 'no longer little');
+  greedy.giveBack(6 * MiB);
+  t.ok(modest.take(1));
+});
+
+t.test('acknowledgements, which the runtime has asked for, are no flood of the client', async (t) => {
+  const bench = await RouterBench.started({ pingsPerSecond: 2, settingsPerSecond: 2 });
+  for (let n = 0; n < 5; n += 1) await bench.client(ping('12345678', true), settingsAck);
+  t.strictSame(bench.violations, []);
+  await bench.client(ping('12345678'), ping('12345678'), ping('12345678'));
+  t.strictSame(bench.violations, ['downstream: too many PINGs']);
 });
 
 t.test('a compressed request counts with what comes out of it', async (t) => {
