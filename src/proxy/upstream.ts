@@ -31,6 +31,15 @@ export interface StreamReceiver {
   message(message: Buffer): void;
 }
 
+/** A way to the runtime. */
+export interface Upstream {
+  /** @throws {UpstreamStatusError} for any status but OK. */
+  unary(path: string, request: Buffer, options?: UpstreamCallOptions): Promise<UpstreamAnswer>;
+  /** Reads a server stream to its end. @returns its status, OK or not. */
+  serverStream(path: string, request: Buffer, options: UpstreamCallOptions, receiver: StreamReceiver): Promise<Status>;
+  close(): void;
+}
+
 const channelOptions: grpc.ChannelOptions = {
   // No limit of Holdfast's own: the runtime has one.
   'grpc.max_receive_message_length': -1,
@@ -49,15 +58,18 @@ const channelOptions: grpc.ChannelOptions = {
 
 const identity = (bytes: Buffer): Buffer => bytes;
 
-export class Upstream {
+/** @param runtimePath Absolute path of the runtime's unix socket. */
+export function connectUpstream(runtimePath: string): Upstream {
+  return new GrpcUpstream(runtimePath);
+}
+
+class GrpcUpstream implements Upstream {
   readonly #client: grpc.Client;
 
-  /** @param runtimePath Absolute path of the runtime's unix socket. */
   constructor(runtimePath: string) {
     this.#client = new grpc.Client(`unix:${runtimePath}`, grpc.credentials.createInsecure(), channelOptions);
   }
 
-  /** @throws {UpstreamStatusError} for any status but OK. */
   unary(path: string, request: Buffer, options: UpstreamCallOptions = {}): Promise<UpstreamAnswer> {
     return new Promise((resolve, reject) => {
       let initialMetadata: Metadata = [];
@@ -85,7 +97,6 @@ export class Upstream {
     });
   }
 
-  /** Reads a server stream to its end. @returns its status, OK or not. */
   serverStream(path: string, request: Buffer, options: UpstreamCallOptions, receiver: StreamReceiver): Promise<Status> {
     return new Promise((resolve) => {
       const call = this.#client.makeServerStreamRequest(

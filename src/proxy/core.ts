@@ -1,0 +1,78 @@
+/** One set of stores over one runtime, and the handlers of the calls that come to them. */
+import type { Logger } from 'pino';
+import type { Metrics } from '../admin/metrics.js';
+import { CreationStore } from '../cache/creation-store.js';
+import { StartStore } from '../cache/start-store.js';
+import type { Clock } from '../clock.js';
+import type { HoldfastConfig } from '../config/config.js';
+import { type Admission, fixedAdmission } from '../throttle/admission.js';
+import { callPath } from './call-path.js';
+import { Creations } from './creations.js';
+import { CriRuntime, type Origin } from './cri-runtime.js';
+import { Events } from './events.js';
+import { Hiding } from './hiding.js';
+import type { RouterHandlers } from './http2/link.js';
+import { LifeLog } from './life-log.js';
+import { Relay } from './relay.js';
+import type { Upstream, UpstreamAnswer } from './upstream.js';
+
+/**
+ * How long a creation or start keeps its place among `maxCreations`, in ms. Without Holdfast the kubelet would have given up by then
+ * (RunPodSandbox: twice `runtimeRequestTimeout`, 4 min by default), and its other pods would have gone on.
+ */
+const placeMs = 240_000;
+
+export interface CoreDeps {
+  readonly log: Logger;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+  readonly upstream: Upstream;
+}
+
+export interface Core {
+  readonly handlers: RouterHandlers;
+  readonly admission: Admission;
+  /** Cuts short what runs upstream; the upstream itself stays open. */
+  close(): void;
+}
+
+export function newCore(config: HoldfastConfig, deps: CoreDeps): Core {
+  const { log, clock, metrics, upstream } = deps;
+  const admission = fixedAdmission(config.maxCreations, clock, placeMs);
+  const lifeLog = new LifeLog(log, metrics);
+  const runtime: CriRuntime = new CriRuntime(upstream, config.creationTimeoutMs, (fingerprint) =>
+    starts.beforeCreate(fingerprint),
+  );
+  const starts: StartStore<Origin, UpstreamAnswer> = new StartStore(
+    runtime,
+    admission,
+    clock,
+    (step, start, detail) => lifeLog.start(step, start, detail),
+    config,
+  );
+  const store: CreationStore<Origin, UpstreamAnswer> = new CreationStore(
+    runtime,
+    admission,
+    clock,
+    {
+      step: (step, creation, detail) => lifeLog.creation(step, creation, detail),
+      revealed: (creation) => events.revealed(creation),
+      vanished: (creation) => events.vanished(creation),
+    },
+    config,
+  );
+  const relay = new Relay(upstream, clock);
+  const events: Events = new Events(store, upstream, relay, metrics);
+  const creations = new Creations(store, starts, metrics, log, config);
+  const hiding = new Hiding(store, upstream, relay, metrics);
+  const handlers = callPath({ store, starts, creations, hiding, events, relay, metrics, log });
+  metrics.observeState(() => ({ ...store.sizes, inFlight: admission.inFlight, queued: admission.queued }));
+  return {
+    handlers,
+    admission,
+    close() {
+      store.close();
+      starts.close();
+    },
+  };
+}
