@@ -1,5 +1,5 @@
 /** Every counter and gauge Holdfast keeps, in prom-client's registry; the only module that knows their names. */
-import { Counter, Gauge, Registry } from 'prom-client';
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 
 export type Kind = 'podSandbox' | 'container' | 'start';
 
@@ -60,6 +60,14 @@ export class Metrics {
     registers: [this.registry],
   });
 
+  readonly admissionWait = new Histogram({
+    name: 'holdfast_admission_wait_seconds',
+    help: 'How long creations and starts waited for admission, by class (static, critical, start, container, podSandbox).',
+    labelNames: ['class'] as const,
+    buckets: [0.01, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300],
+    registers: [this.registry],
+  });
+
   readonly violations = new Counter({
     name: 'holdfast_protocol_violations_total',
     help: 'Connections ended because a peer broke HTTP/2 or a limit.',
@@ -115,19 +123,60 @@ export class Metrics {
   }
 
   /** Gauges that are read when they are asked for. */
-  observeState(read: () => { live: number; answered: number; hidden: number; inFlight: number; queued: number }): void {
-    const gauge = (name: string, help: string, value: (state: ReturnType<typeof read>) => number) =>
-      new Gauge({
-        name,
-        help,
-        registers: [this.registry],
-        collect() {
-          this.set(value(read()));
-        },
-      });
-    gauge('holdfast_hidden_containers', 'Containers kept out of sight now.', (state) => state.hidden);
-    gauge('holdfast_entries', 'Creations remembered now, in flight included.', (state) => state.live + state.answered);
-    gauge('holdfast_admitted', 'Creations and starts being carried out now.', (state) => state.inFlight);
-    gauge('holdfast_queued', 'Creations and starts waiting for admission now.', (state) => state.queued);
+  observeStore(read: () => { live: number; answered: number; hidden: number; backingOff: number }): void {
+    this.#gauge('holdfast_hidden_containers', 'Containers kept out of sight now.', () => read().hidden);
+    this.#gauge(
+      'holdfast_entries',
+      'Creations remembered now, in flight included.',
+      () => read().live + read().answered,
+    );
+    this.#gauge('holdfast_backing_off', 'Creations that failed too often and pause now.', () => read().backingOff);
+  }
+
+  /** The same for the admission. */
+  observeAdmission(
+    read: () => {
+      limit: number;
+      inFlight: number;
+      queued: Readonly<Record<string, number>>;
+      pressure: ReadonlyMap<string, number>;
+    },
+  ): void {
+    this.#gauge(
+      'holdfast_admission_limit',
+      'Creations and starts that may be carried out at once.',
+      () => read().limit,
+    );
+    this.#gauge('holdfast_admitted', 'Creations and starts being carried out now.', () => read().inFlight);
+    new Gauge({
+      name: 'holdfast_queued',
+      help: 'Creations and starts waiting for admission now, by class.',
+      labelNames: ['class'] as const,
+      registers: [this.registry],
+      collect() {
+        for (const [name, queued] of Object.entries(read().queued)) this.set({ class: name }, queued);
+      },
+    });
+    new Gauge({
+      name: 'holdfast_pressure_percent',
+      help: 'Pressure (some avg10) when it was last read, which is only while creations or starts are carried out.',
+      labelNames: ['resource'] as const,
+      registers: [this.registry],
+      collect() {
+        this.reset();
+        for (const [resource, percent] of read().pressure) this.set({ resource }, percent);
+      },
+    });
+  }
+
+  #gauge(name: string, help: string, value: () => number): void {
+    new Gauge({
+      name,
+      help,
+      registers: [this.registry],
+      collect() {
+        this.set(value());
+      },
+    });
   }
 }

@@ -5,15 +5,18 @@
 import type { Clock } from '../clock.js';
 import type { ContainerItem } from '../cri/container-items.js';
 import type { Admission } from '../throttle/admission.js';
+import type { Work } from '../throttle/work-queue.js';
 import { AbandonedCalls, maxAbandonedBytes } from './abandoned-calls.js';
 import { Creation, type CreationRequest, type Made } from './creation.js';
 import { CreationIndex } from './creation-index.js';
 import { DroppedError, failureStep, WaiterLeftError } from './detached-call.js';
+import { FailureBackoff } from './failure-backoff.js';
 import { driftOf, type Fingerprint } from './fingerprint.js';
 import { HiddenContainers } from './hidden-containers.js';
 
 /** The steps of a creation's life, as logged and counted. */
 export type CreationStep =
+  | 'backing off'
   | 'queued'
   | 'started'
   | 'waiter joined'
@@ -83,7 +86,9 @@ export class CreationStore<Origin, Answer> {
   readonly #index: CreationIndex<Origin, Answer>;
   readonly #hidden = new HiddenContainers<Origin, Answer>();
   readonly #abandoned: AbandonedCalls;
+  readonly #failures: FailureBackoff;
   readonly #backoffs = new Set<() => void>();
+  #backingOff = 0;
   #closed = false;
 
   constructor(
@@ -100,6 +105,7 @@ export class CreationStore<Origin, Answer> {
     this.#options = options;
     this.#index = new CreationIndex(clock, options);
     this.#abandoned = new AbandonedCalls(options.maxEntries, maxAbandonedBytes);
+    this.#failures = new FailureBackoff(clock, options.maxEntries);
   }
 
   /** Whether any container is hidden at all: if not, no response needs a look. */
@@ -108,8 +114,8 @@ export class CreationStore<Origin, Answer> {
   }
 
   /** Creations by what became of them, for gauges. */
-  get sizes(): { live: number; answered: number; hidden: number } {
-    return { ...this.#index.sizes, hidden: this.#hidden.size };
+  get sizes(): { live: number; answered: number; hidden: number; backingOff: number } {
+    return { ...this.#index.sizes, hidden: this.#hidden.size, backingOff: this.#backingOff };
   }
 
   /**
@@ -220,31 +226,55 @@ export class CreationStore<Origin, Answer> {
     creation: Creation<Origin, Answer>,
     predecessors: readonly Creation<Origin, Answer>[],
   ): Promise<void> {
-    const { call } = creation;
+    const { call, fingerprint } = creation;
+    const work: Work = {
+      kind: creation.kind,
+      handler: fingerprint.kind === 'podSandbox' ? fingerprint.runtimeHandler : undefined,
+      ...creation.urgency,
+      run: () => this.#make(creation),
+    };
+    void call.ended.then(() => {
+      creation.endBackOff();
+      this.#admission.withdraw(work);
+    });
     try {
       await Promise.all(predecessors.map((predecessor) => predecessor.gone));
+      await this.#backOff(creation);
       await this.#runtime.beforeCreate(creation.fingerprint);
-      const work = async () => {
-        this.#abandoned.delete(call);
-        if (this.#closed || call.unaskedFor(this.#options.holdTtlMs)) {
-          call.fail(new DroppedError());
-          return;
-        }
-        const { bytes, fingerprint, origin } = creation;
-        if (bytes === undefined) return;
-        const running = call.run(this.#options.creationTimeoutMs, (signal) =>
-          this.#runtime.create(bytes, fingerprint, origin, signal),
-        );
-        this.#step('started', creation);
-        if (call.waiters === 0) this.#hide(creation);
-        await running;
-      };
-      if (!call.inFlight) return;
-      void call.ended.then(() => this.#admission.withdraw(work));
-      await this.#admission.admit(work);
+      if (call.inFlight) await this.#admission.admit(work);
     } catch (error) {
       call.fail(error);
     }
+  }
+
+  /** The one upstream call. @returns Whether it succeeded. */
+  async #make(creation: Creation<Origin, Answer>): Promise<boolean> {
+    const { call, bytes, fingerprint, origin } = creation;
+    this.#abandoned.delete(call);
+    if (this.#closed || call.unaskedFor(this.#options.holdTtlMs)) call.fail(new DroppedError());
+    if (bytes === undefined || !call.inFlight) return false;
+    const running = call.run(this.#options.creationTimeoutMs, (signal) =>
+      this.#runtime.create(bytes, fingerprint, origin, signal),
+    );
+    this.#step('started', creation);
+    if (call.waiters === 0) this.#hide(creation);
+    await running;
+    const succeeded = call.result !== undefined;
+    if (succeeded) this.#failures.succeeded(fingerprint);
+    else this.#failures.failed(fingerprint);
+    return succeeded;
+  }
+
+  /** Waits where the same request has failed too often; a changed one or the end of the creation ends the wait. */
+  async #backOff(creation: Creation<Origin, Answer>): Promise<void> {
+    const { failures, pauseMs } = this.#failures.of(creation.fingerprint);
+    if (pauseMs === 0 || !creation.call.inFlight) return;
+    this.#step('backing off', creation, { failures, pauseMs });
+    this.#backingOff += 1;
+    await this.#pause(pauseMs, (end) => {
+      creation.endBackOff = end;
+    });
+    this.#backingOff -= 1;
   }
 
   async #wait(
@@ -392,7 +422,8 @@ export class CreationStore<Origin, Answer> {
     this.#vanish(creation);
   }
 
-  #pause(ms: number): Promise<void> {
+  /** @param handOut Gets what ends the pause early. */
+  #pause(ms: number, handOut?: (end: () => void) => void): Promise<void> {
     return new Promise((resolve) => {
       if (this.#closed) {
         resolve();
@@ -408,6 +439,7 @@ export class CreationStore<Origin, Answer> {
         end();
       };
       this.#backoffs.add(stop);
+      handOut?.(stop);
     });
   }
 
@@ -430,6 +462,7 @@ export class CreationStore<Origin, Answer> {
 
   /** A queued creation is sent as it was last asked for. */
   #replaceQueued(creation: Creation<Origin, Answer>, request: CreationRequest<Origin>): void {
+    if (request.fingerprint.digest !== creation.fingerprint.digest) creation.endBackOff();
     this.#index.remove(creation);
     creation.fingerprint = request.fingerprint;
     creation.bytes = request.bytes;

@@ -1,5 +1,6 @@
 /** One pod sandbox or container being made, or made and not yet in the kubelet's hands. */
 import type { Clock } from '../clock.js';
+import type { Urgency } from '../throttle/work-queue.js';
 import { DetachedCall, type DetachedCallEvents } from './detached-call.js';
 import type { Fingerprint } from './fingerprint.js';
 
@@ -9,6 +10,7 @@ export interface CreationRequest<Origin> {
   /** The downstream's own bytes: what goes upstream. */
   readonly bytes: Buffer;
   readonly origin: Origin;
+  readonly urgency?: Urgency;
 }
 
 /** What the runtime answered: the id it gave, never empty, and its whole answer. */
@@ -21,6 +23,8 @@ export class Creation<Origin, Answer> {
   readonly call: DetachedCall<Made<Answer>>;
   fingerprint: Fingerprint;
   origin: Origin;
+  /** Of whoever asked first. */
+  readonly urgency: Urgency;
   /** Released once the upstream call has ended. */
   bytes: Buffer | undefined;
   made: Made<Answer> | undefined;
@@ -40,6 +44,8 @@ export class Creation<Origin, Answer> {
   /** Settles when it has failed, was removed, or has got an owner: then its name is no longer in Holdfast's way. */
   readonly gone: Promise<void>;
   cancelHoldTimer: () => void = () => {};
+  /** Ends its pause, where it has failed too often and is to wait. */
+  endBackOff: () => void = () => {};
   #claims = 0;
   #markGone: () => void = () => {};
   #whenQuiet: (() => void)[] = [];
@@ -48,6 +54,7 @@ export class Creation<Origin, Answer> {
     this.fingerprint = request.fingerprint;
     this.origin = request.origin;
     this.bytes = request.bytes;
+    this.urgency = request.urgency ?? {};
     this.call = new DetachedCall(clock, events);
     this.gone = new Promise((resolve) => {
       this.#markGone = resolve;

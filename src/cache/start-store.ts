@@ -5,6 +5,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.js';
 import type { Admission } from '../throttle/admission.js';
+import type { Urgency, Work } from '../throttle/work-queue.js';
 import { AbandonedCalls, maxAbandonedBytes } from './abandoned-calls.js';
 import { DetachedCall, DroppedError, failureStep, WaiterLeftError } from './detached-call.js';
 import type { Fingerprint } from './fingerprint.js';
@@ -13,6 +14,16 @@ import type { Fingerprint } from './fingerprint.js';
 export interface StartIdentity {
   readonly family: string;
   readonly attempt: number;
+}
+
+export interface StartRequest<Origin> {
+  readonly containerId: string;
+  /** The downstream's own bytes: what goes upstream. */
+  readonly bytes: Buffer;
+  readonly origin: Origin;
+  /** Whose container it is, where the caller knows; else the runtime is asked. */
+  readonly known?: StartIdentity | undefined;
+  readonly urgency?: Urgency;
 }
 
 export type StartStep =
@@ -105,18 +116,12 @@ export class StartStore<Origin, Answer> {
   /**
    * Joins, repeats or begins the start of a container.
    *
-   * @param known Whose container it is, where the caller knows; else the runtime is asked.
    * @param signal The waiter's deadline or cancel; firing ends its wait, never the start.
    * @throws {WaiterLeftError} `signal` fired first.
    * @throws What the runtime answered, or CallTimeoutError.
    */
-  async request(
-    containerId: string,
-    bytes: Buffer,
-    origin: Origin,
-    known: StartIdentity | undefined,
-    signal: AbortSignal,
-  ): Promise<StartGrant<Answer>> {
+  async request(request: StartRequest<Origin>, signal: AbortSignal): Promise<StartGrant<Answer>> {
+    const { containerId, origin } = request;
     const running = this.#inFlight.get(containerId);
     if (running !== undefined) {
       this.#abandoned.delete(running.call);
@@ -131,10 +136,10 @@ export class StartStore<Origin, Answer> {
         return this.#grant(finished, 'replayed', finished.call.result);
       }
       this.#finished.delete(containerId);
-      return this.request(containerId, bytes, origin, known, signal);
+      return this.request(request, signal);
     }
     if (signal.aborted) throw new WaiterLeftError();
-    const start = this.#begin(containerId, bytes, origin, known);
+    const start = this.#begin(request);
     return this.#grant(start, 'started', await start.call.join(signal));
   }
 
@@ -177,7 +182,8 @@ export class StartStore<Origin, Answer> {
     this.#observe(step, start, { ageMs: this.#clock.now() - start.call.begunMs, ...detail });
   }
 
-  #begin(containerId: string, bytes: Buffer, origin: Origin, known: StartIdentity | undefined): Start<Origin, Answer> {
+  #begin(request: StartRequest<Origin>): Start<Origin, Answer> {
+    const { containerId, bytes, origin, known } = request;
     const start: Start<Origin, Answer> = {
       containerId,
       origin,
@@ -193,26 +199,24 @@ export class StartStore<Origin, Answer> {
     };
     this.#inFlight.set(containerId, start);
     this.#step('queued', start, { behind: this.#admission.queued });
-    void this.#carryOut(start, bytes);
+    const work: Work = { kind: 'start', ...request.urgency, run: () => this.#carryOut(start, bytes) };
+    void start.call.ended.then(() => this.#admission.withdraw(work));
+    void this.#admission.admit(work);
     return start;
   }
 
-  async #carryOut(start: Start<Origin, Answer>, bytes: Buffer): Promise<void> {
+  /** The one upstream call. @returns Whether it succeeded. */
+  async #carryOut(start: Start<Origin, Answer>, bytes: Buffer): Promise<boolean> {
     const { call } = start;
-    const work = async () => {
-      this.#abandoned.delete(call);
-      if (this.#closed || call.unaskedFor(this.#options.holdTtlMs)) {
-        call.fail(new DroppedError());
-        return;
-      }
-      const running = call.run(this.#options.creationTimeoutMs, (signal) =>
-        this.#runtime.start(bytes, start.origin, signal),
-      );
-      this.#step('started', start);
-      await running;
-    };
-    void call.ended.then(() => this.#admission.withdraw(work));
-    await this.#admission.admit(work);
+    this.#abandoned.delete(call);
+    if (this.#closed || call.unaskedFor(this.#options.holdTtlMs)) call.fail(new DroppedError());
+    if (!call.inFlight) return false;
+    const running = call.run(this.#options.creationTimeoutMs, (signal) =>
+      this.#runtime.start(bytes, start.origin, signal),
+    );
+    this.#step('started', start);
+    await running;
+    return call.result !== undefined;
   }
 
   #succeeded(start: Start<Origin, Answer>, waiters: number): void {

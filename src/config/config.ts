@@ -1,3 +1,8 @@
+export interface HandlerLimit {
+  readonly handler: string;
+  readonly limit: number;
+}
+
 /** Everything `holdfast serve` can be told, complete and checked. Durations are in ms. */
 export interface HoldfastConfig {
   /** Absolute path of the unix socket the kubelet connects to. */
@@ -17,8 +22,29 @@ export interface HoldfastConfig {
   readonly volatileAnnotations: readonly string[];
   /** Whether `<attempt n+1>.log` is linked to `<attempt n>.log` when attempt n answers a request for n+1. */
   readonly linkLogs: boolean;
-  /** Creations and starts carried out at once. */
+  /** How it is decided how many creations and starts are carried out at once; `fixed`: `maxCreations`. */
+  readonly admission: 'adaptive' | 'fixed' | 'off';
   readonly maxCreations: number;
+  /** Of the adaptive limit; undefined: its own. */
+  readonly minCreations: number | undefined;
+  readonly startCreations: number | undefined;
+  /** Percent of its deadline that a creation or start may take before it counts as late. */
+  readonly lateAfter: number;
+  /** Percent of the limit that are left when it goes down. */
+  readonly decreaseTo: number;
+  /** Percent, `some avg10`. */
+  readonly pressureCpu: number | 'off';
+  readonly pressureIo: number | 'off';
+  readonly pressureMemory: number | 'off';
+  /** Directory of the cgroup whose pressure is read; undefined: the machine's. */
+  readonly pressureCgroup: string | undefined;
+  /** Pod sandboxes of one runtime handler made at once. */
+  readonly handlerLimits: readonly HandlerLimit[];
+  readonly criticalNamespaces: readonly string[];
+  /** Creations begun per second; undefined: no such limit. */
+  readonly creationRate: number | undefined;
+  /** Creations begun at once after a quiet time; undefined: as many as in a second. */
+  readonly creationBurst: number | undefined;
   readonly drainTimeoutMs: number;
   readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
   /** Where /metrics is served; undefined: nowhere. */

@@ -4,6 +4,7 @@
  */
 import { isIPv4, isIPv6 } from 'node:net';
 import { resolve } from 'node:path';
+import type { HandlerLimit } from './config.js';
 
 export interface Kind<T> {
   /** What may be given, to be read after "give". */
@@ -43,6 +44,30 @@ export function count(least: number, most: number): Kind<number> {
       return value >= least && value <= most ? value : undefined;
     },
   };
+}
+
+/** A number above 0 that need not be whole. */
+export function rate(most: number): Kind<number> {
+  return {
+    allowed: `a number above 0 and up to ${most}, like 5 or 0.5`,
+    parse(text) {
+      const value = /^\d+(?:\.\d+)?$/.test(text) ? Number(text) : Number.NaN;
+      return value > 0 && value <= most ? value : undefined;
+    },
+  };
+}
+
+/** Percent from 1 to `most`; the sign may be written. */
+export function percent(most: number): Kind<number> {
+  const value = count(1, most);
+  return {
+    allowed: `percent from 1 to ${most}, like 50 or 50%`,
+    parse: (text) => value.parse(text.replace(/%$/, '')),
+  };
+}
+
+export function orOff<T>(kind: Kind<T>): Kind<T | 'off'> {
+  return { allowed: `${kind.allowed}, or off`, parse: (text) => (text === 'off' ? text : kind.parse(text)) };
 }
 
 export function choice<const T extends string>(...values: readonly T[]): Kind<T> {
@@ -105,6 +130,30 @@ export const annotationName: Kind<string> = {
   parse: (text) => (/^(?:[a-z0-9.-]{1,253}\/)?[A-Za-z0-9](?:[\w.-]{0,61}[A-Za-z0-9])?$/.test(text) ? text : undefined),
 };
 
+/** A directory that need not exist yet. */
+export const directory: Kind<string> = {
+  allowed: 'the absolute path of a directory',
+  parse: (text) => (text.startsWith('/') && !text.includes('\0') ? resolve(text) : undefined),
+};
+
+/** What Kubernetes calls a DNS label: names of namespaces and of runtime handlers are ones. Source: RFC 1123. */
+const dnsLabel = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
+
+export const namespace: Kind<string> = {
+  allowed: 'names of namespaces',
+  parse: (text) => (dnsLabel.test(text) ? text : undefined),
+};
+
+export const handlerLimit: Kind<HandlerLimit> = {
+  allowed: 'HANDLER=N with N from 1 to 10000, like kata=4',
+  parse(text) {
+    const [handler = '', digits = '', ...rest] = text.split('=');
+    const limit = count(1, 10_000).parse(digits);
+    if (limit === undefined || rest.length > 0 || !dnsLabel.test(handler)) return undefined;
+    return Object.freeze({ handler, limit });
+  },
+};
+
 /** Values with commas between them; the empty text is the empty list. */
 export function listOf<T>(kind: Kind<T>): Kind<readonly T[]> {
   return {
@@ -112,6 +161,17 @@ export function listOf<T>(kind: Kind<T>): Kind<readonly T[]> {
     parse(text) {
       const values = text === '' ? [] : text.split(',').map((part) => kind.parse(part.trim()));
       return values.every((value) => value !== undefined) ? Object.freeze(values) : undefined;
+    },
+  };
+}
+
+/** A list in which no two values say something about the same thing. */
+export function distinctBy<T>(keyOf: (value: T) => string, kind: Kind<readonly T[]>): Kind<readonly T[]> {
+  return {
+    allowed: `${kind.allowed}, each only once`,
+    parse(text) {
+      const values = kind.parse(text);
+      return values && new Set(values.map(keyOf)).size === values.length ? values : undefined;
     },
   };
 }

@@ -9,19 +9,26 @@ import {
   annotationName,
   choice,
   count,
+  directory,
+  distinctBy,
   duration,
   endpoint,
   fileMode,
   flag,
+  handlerLimit,
   type Kind,
   listOf,
+  namespace,
+  orOff,
+  percent,
+  rate,
 } from './kinds.js';
 
 export interface Option<T> {
   /** As on the command line without the dashes; also the key in the config file. */
   readonly name: string;
   /** Heading in --help. */
-  readonly group: 'Sockets' | 'Creations' | 'Memory' | 'Shutdown' | 'Logs and metrics';
+  readonly group: 'Sockets' | 'Creations' | 'Admission' | 'Memory' | 'Shutdown' | 'Logs and metrics';
   readonly kind: Kind<Exclude<T, undefined>>;
   /** As it would be given. Without one the value is undefined unless given, and if `required` an error. */
   readonly default?: string;
@@ -35,7 +42,8 @@ export interface Option<T> {
 
 export type OptionTable = { readonly [K in keyof HoldfastConfig]: Option<HoldfastConfig[K]> };
 
-const maxCreations = String(Math.max(16, 4 * availableParallelism()));
+/** See adaptive-limit.ts for what was measured. */
+const maxCreations = String(Math.max(64, 16 * availableParallelism()));
 
 export const options: OptionTable = {
   listen: {
@@ -66,16 +74,6 @@ export const options: OptionTable = {
     default: '15m',
     description:
       'How long the runtime may take over one pod sandbox, container or start, whoever stopped waiting for it',
-  },
-  maxCreations: {
-    name: 'max-creations',
-    group: 'Creations',
-    kind: count(1, 10_000),
-    default: maxCreations,
-    defaultText: `the larger of 16 and 4 per core, here ${maxCreations}`,
-    description:
-      'Creations and starts carried out at once; the others wait for their turn. More than there are cores, since they ' +
-      'wait on network and disk more than on a CPU',
   },
   onDrift: {
     name: 'on-drift',
@@ -111,6 +109,112 @@ export const options: OptionTable = {
     description:
       "Where a container answers for its next attempt, link that attempt's log file to the real one, so that log " +
       'collectors find it',
+  },
+  admission: {
+    name: 'admission',
+    group: 'Admission',
+    kind: choice('adaptive', 'fixed', 'off'),
+    default: 'adaptive',
+    description:
+      'How many creations and starts are carried out at once, while the others wait for their turn: adaptive, as many as ' +
+      'the node can do; fixed, --max-creations; off, all of them',
+  },
+  maxCreations: {
+    name: 'max-creations',
+    group: 'Admission',
+    kind: count(1, 10_000),
+    default: maxCreations,
+    defaultText: `the larger of 64 and 16 per core, here ${maxCreations}`,
+    description: 'Highest limit, and with --admission fixed the limit',
+  },
+  minCreations: {
+    name: 'min-creations',
+    group: 'Admission',
+    kind: count(1, 10_000),
+    defaultText: '2',
+    description: 'Lowest limit of --admission adaptive',
+  },
+  startCreations: {
+    name: 'start-creations',
+    group: 'Admission',
+    kind: count(1, 10_000),
+    defaultText: 'the larger of 16 and 4 per core',
+    description: 'Limit that --admission adaptive begins with',
+  },
+  lateAfter: {
+    name: 'late-after',
+    group: 'Admission',
+    kind: percent(100),
+    default: '50',
+    description: 'Percent of the deadline a creation or start may take; one that takes longer makes the limit go down',
+  },
+  decreaseTo: {
+    name: 'decrease-to',
+    group: 'Admission',
+    kind: percent(99),
+    default: '70',
+    description: 'Percent of the limit that are left when it goes down',
+  },
+  pressureCpu: {
+    name: 'pressure-cpu',
+    group: 'Admission',
+    kind: orOff(percent(100)),
+    default: '60',
+    description:
+      'CPU pressure (percent, some avg10 in /proc/pressure/cpu) above which the limit goes down, once per 10 s',
+  },
+  pressureIo: {
+    name: 'pressure-io',
+    group: 'Admission',
+    kind: orOff(percent(100)),
+    default: '60',
+    description: 'The same for I/O pressure',
+  },
+  pressureMemory: {
+    name: 'pressure-memory',
+    group: 'Admission',
+    kind: orOff(percent(100)),
+    default: '20',
+    description: 'The same for memory pressure',
+  },
+  pressureCgroup: {
+    name: 'pressure-cgroup',
+    group: 'Admission',
+    kind: directory,
+    defaultText: 'the whole machine',
+    description: 'Directory of the cgroup (v2) whose pressure is read, like /sys/fs/cgroup/system.slice',
+  },
+  handlerLimits: {
+    name: 'handler-limit',
+    group: 'Admission',
+    kind: distinctBy(({ handler }) => handler, listOf(handlerLimit)),
+    default: '',
+    defaultText: 'none',
+    repeatable: true,
+    description: 'HANDLER=N: at most N pod sandboxes of this runtime handler are made at once. May be repeated',
+  },
+  criticalNamespaces: {
+    name: 'critical-namespace',
+    group: 'Admission',
+    kind: listOf(namespace),
+    default: 'kube-system',
+    repeatable: true,
+    description:
+      'Namespace whose pods come before all but static pods. May be repeated; replaces the default, and empty is none',
+  },
+  creationRate: {
+    name: 'creation-rate',
+    group: 'Admission',
+    kind: rate(10_000),
+    defaultText: 'no such limit',
+    description: 'Pod sandboxes and containers begun per second at most, for nodes that share a CNI controller',
+  },
+  creationBurst: {
+    name: 'creation-burst',
+    group: 'Admission',
+    kind: count(1, 10_000),
+    defaultText: 'as many as in a second',
+    description: 'Pod sandboxes and containers that may begin at once after a quiet time, with --creation-rate',
   },
   holdTtlMs: {
     name: 'hold-ttl',

@@ -20,7 +20,7 @@ interface Given {
 
 /**
  * @returns Frozen and complete. Relative socket paths are resolved against the working directory.
- * @throws {ConfigError} A value is refused or missing, a key of the file is unknown, or both sockets are the same one.
+ * @throws {ConfigError} A value is refused or missing, a key of the file is unknown, or two values do not go together.
  */
 export function resolveConfig(sources: Sources): HoldfastConfig {
   const file = fileOf(sources);
@@ -30,12 +30,25 @@ export function resolveConfig(sources: Sources): HoldfastConfig {
       return [key, settingOf(option, given)];
     }),
   ) as unknown as HoldfastConfig;
+  checkLimits(config);
   if (isSameSocket(config.listen, config.runtime)) {
     throw new ConfigError(
       `--listen ${config.listen} and --runtime ${config.runtime} are the same socket: Holdfast would be its own runtime`,
     );
   }
   return Object.freeze(config);
+}
+
+function checkLimits(config: HoldfastConfig): void {
+  const { maxCreations, minCreations = 1, startCreations = maxCreations, creationRate, creationBurst } = config;
+  const limits = { 'min-creations': minCreations, 'start-creations': startCreations, 'max-creations': maxCreations };
+  const [min, start, max] = Object.entries(limits).map(([name, value]) => `--${name} ${value}`);
+  if (minCreations > maxCreations) throw new ConfigError(`${min} is more than ${max}`);
+  if (startCreations < minCreations) throw new ConfigError(`${start} is less than ${min}`);
+  if (startCreations > maxCreations) throw new ConfigError(`${start} is more than ${max}`);
+  if (creationBurst !== undefined && creationRate === undefined) {
+    throw new ConfigError(`--creation-burst ${creationBurst} means nothing without --creation-rate`);
+  }
 }
 
 function fromCommandLine({ argv }: Sources, name: string): Given | undefined {

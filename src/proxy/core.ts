@@ -5,7 +5,8 @@ import { CreationStore } from '../cache/creation-store.js';
 import { StartStore } from '../cache/start-store.js';
 import type { Clock } from '../clock.js';
 import type { HoldfastConfig } from '../config/config.js';
-import { type Admission, fixedAdmission } from '../throttle/admission.js';
+import type { Admission } from '../throttle/admission.js';
+import type { ReadPressure } from '../throttle/pressure.js';
 import { callPath } from './call-path.js';
 import { Creations } from './creations.js';
 import { CriRuntime, type Origin } from './cri-runtime.js';
@@ -13,20 +14,17 @@ import { Events } from './events.js';
 import { Hiding } from './hiding.js';
 import type { RouterHandlers } from './http2/link.js';
 import { LifeLog } from './life-log.js';
+import { newAdmission } from './new-admission.js';
 import { Relay } from './relay.js';
 import type { Upstream, UpstreamAnswer } from './upstream.js';
-
-/**
- * How long a creation or start keeps its place among `maxCreations`, in ms. Without Holdfast the kubelet would have given up by then
- * (RunPodSandbox: twice `runtimeRequestTimeout`, 4 min by default), and its other pods would have gone on.
- */
-const placeMs = 240_000;
 
 export interface CoreDeps {
   readonly log: Logger;
   readonly clock: Clock;
   readonly metrics: Metrics;
   readonly upstream: Upstream;
+  /** Default: the kernel's files. */
+  readonly readPressure?: ReadPressure | undefined;
 }
 
 export interface Core {
@@ -38,7 +36,7 @@ export interface Core {
 
 export function newCore(config: HoldfastConfig, deps: CoreDeps): Core {
   const { log, clock, metrics, upstream } = deps;
-  const admission = fixedAdmission(config.maxCreations, clock, placeMs);
+  const admission = newAdmission(config, deps);
   const lifeLog = new LifeLog(log, metrics);
   const runtime: CriRuntime = new CriRuntime(upstream, config.creationTimeoutMs, (fingerprint) =>
     starts.beforeCreate(fingerprint),
@@ -63,16 +61,17 @@ export function newCore(config: HoldfastConfig, deps: CoreDeps): Core {
   );
   const relay = new Relay(upstream, clock);
   const events: Events = new Events(store, upstream, relay, metrics);
-  const creations = new Creations(store, starts, metrics, log, config);
+  const creations = new Creations(store, starts, clock, metrics, log, config);
   const hiding = new Hiding(store, upstream, relay, metrics);
   const handlers = callPath({ store, starts, creations, hiding, events, relay, metrics, log });
-  metrics.observeState(() => ({ ...store.sizes, inFlight: admission.inFlight, queued: admission.queued }));
+  metrics.observeStore(() => store.sizes);
   return {
     handlers,
     admission,
     close() {
       store.close();
       starts.close();
+      admission.close();
     },
   };
 }

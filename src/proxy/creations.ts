@@ -5,7 +5,9 @@ import type { CreationStore } from '../cache/creation-store.js';
 import { WaiterLeftError } from '../cache/detached-call.js';
 import { type Fingerprint, fingerprintContainer, fingerprintPodSandbox } from '../cache/fingerprint.js';
 import type { StartStore } from '../cache/start-store.js';
+import type { Clock } from '../clock.js';
 import { readStringField } from '../cri/requests.js';
+import type { Urgency } from '../throttle/work-queue.js';
 import type { Origin } from './cri-runtime.js';
 import { linkLog } from './log-link.js';
 import { statusOf } from './rescue.js';
@@ -14,29 +16,35 @@ import type { UpstreamAnswer } from './upstream.js';
 
 export interface CreationsOptions {
   readonly volatileAnnotations: readonly string[];
+  readonly criticalNamespaces: readonly string[];
   readonly linkLogs: boolean;
 }
 
 export class Creations {
   readonly #store: CreationStore<Origin, UpstreamAnswer>;
   readonly #starts: StartStore<Origin, UpstreamAnswer>;
+  readonly #clock: Clock;
   readonly #metrics: Metrics;
   readonly #log: Logger;
   readonly #linkLogs: boolean;
+  readonly #criticalNamespaces: ReadonlySet<string>;
   readonly #fingerprinting: { readonly volatileAnnotations: ReadonlySet<string> };
 
   constructor(
     store: CreationStore<Origin, UpstreamAnswer>,
     starts: StartStore<Origin, UpstreamAnswer>,
+    clock: Clock,
     metrics: Metrics,
     log: Logger,
     options: CreationsOptions,
   ) {
     this.#store = store;
     this.#starts = starts;
+    this.#clock = clock;
     this.#metrics = metrics;
     this.#log = log;
     this.#linkLogs = options.linkLogs;
+    this.#criticalNamespaces = new Set(options.criticalNamespaces);
     this.#fingerprinting = { volatileAnnotations: new Set(options.volatileAnnotations) };
   }
 
@@ -60,15 +68,16 @@ export class Creations {
       attempt: creation.fingerprint.identity.attempt,
     };
     this.#store.used('container', containerId);
-    return this.#answer(call, 'start', () =>
-      this.#starts.request(containerId, call.request, originOf(call), known, call.signal),
-    );
+    const urgency = this.#urgencyOf(call, creation?.fingerprint);
+    const request = { containerId, bytes: call.request, origin: originOf(call), known, urgency };
+    return this.#answer(call, 'start', () => this.#starts.request(request, call.signal));
   }
 
   async #create(call: TakenCall, fingerprint: Fingerprint): Promise<void> {
     // Naming the pod sandbox shows that the kubelet has it.
     if (fingerprint.kind === 'container') this.#store.used('podSandbox', fingerprint.podSandboxId);
-    const request = { fingerprint, bytes: call.request, origin: originOf(call) };
+    const urgency = this.#urgencyOf(call, fingerprint);
+    const request = { fingerprint, bytes: call.request, origin: originOf(call), urgency };
     await this.#answer(call, fingerprint.kind, async () => {
       const grant = await this.#store.request(request, call.signal);
       await this.#linkLogOf(fingerprint, grant.creation.fingerprint);
@@ -97,6 +106,15 @@ export class Creations {
     } finally {
       this.#metrics.waiters.dec({ kind });
     }
+  }
+
+  /** @param fingerprint Of what is made or started; undefined: Holdfast did not make it. */
+  #urgencyOf({ deadlineMs }: TakenCall, fingerprint: Fingerprint | undefined): Urgency {
+    const isCritical = fingerprint !== undefined && this.#criticalNamespaces.has(fingerprint.identity.namespace);
+    return {
+      importance: fingerprint?.isStatic ? 'static' : isCritical ? 'critical' : undefined,
+      deadlineMs: deadlineMs === undefined ? undefined : deadlineMs - this.#clock.now(),
+    };
   }
 
   async #linkLogOf(asked: Fingerprint, made: Fingerprint): Promise<void> {

@@ -5,6 +5,7 @@ import { Metrics } from '../admin/metrics.js';
 import { type Clock, systemClock } from '../clock.js';
 import type { HoldfastConfig } from '../config/config.js';
 import { isStreaming } from '../cri/methods.js';
+import type { ReadPressure } from '../throttle/pressure.js';
 import { newCore } from './core.js';
 import { newBudgets } from './http2/limits.js';
 import { type Link, openLink } from './http2/link.js';
@@ -25,6 +26,8 @@ export interface HoldfastDeps {
   readonly clock?: Clock;
   readonly metrics?: Metrics;
   readonly maxConnections?: number;
+  /** Default: the kernel's files. */
+  readonly readPressure?: ReadPressure | undefined;
 }
 
 export interface Holdfast {
@@ -34,9 +37,15 @@ export interface Holdfast {
 
 /** @throws What makes listening impossible (see listen.ts). */
 export async function startHoldfast(config: HoldfastConfig, deps: HoldfastDeps): Promise<Holdfast> {
-  const { log, clock = systemClock, metrics = new Metrics(), maxConnections = defaultMaxConnections } = deps;
+  const {
+    log,
+    clock = systemClock,
+    metrics = new Metrics(),
+    maxConnections = defaultMaxConnections,
+    readPressure,
+  } = deps;
   const upstream = connectUpstream(config.runtime);
-  const core = newCore(config, { log, clock, metrics, upstream });
+  const core = newCore(config, { log, clock, metrics, upstream, readPressure });
 
   const links = new Set<Link>();
   const budgets = newBudgets();

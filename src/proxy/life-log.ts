@@ -10,7 +10,16 @@ type Detail = Readonly<Record<string, unknown>>;
 
 /** Steps at which an upstream call has ended. */
 const outcomes = new Set<string>(['answered', 'shown', 'held', 'failed', 'timed out', 'dropped']);
-const warnings = new Set<string>(['failed', 'timed out', 'dropped', 'drift', 'changed', 'removal failed', 'guarded']);
+const warnings = new Set<string>([
+  'backing off',
+  'failed',
+  'timed out',
+  'dropped',
+  'drift',
+  'changed',
+  'removal failed',
+  'guarded',
+]);
 
 export class LifeLog {
   readonly #log: Logger;

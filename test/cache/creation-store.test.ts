@@ -4,8 +4,8 @@ import { type CreationRuntime, CreationStore, type CreationStoreOptions } from '
 import { CallTimeoutError, WaiterLeftError } from '../../src/cache/detached-call.js';
 import { type Fingerprint, fingerprintContainer, fingerprintPodSandbox } from '../../src/cache/fingerprint.js';
 import { messageType } from '../../src/cri/schema.js';
-import { fixedAdmission } from '../../src/throttle/admission.js';
 import { ManualClock, settle } from '../support/manual-clock.js';
+import { plainAdmission } from '../support/plain-admission.js';
 
 const podSandboxRequest = messageType('RunPodSandboxRequest');
 const containerRequest = messageType('CreateContainerRequest');
@@ -102,7 +102,7 @@ function setUp(options: Partial<CreationStoreOptions & { limit: number }> = {}) 
   const seen: string[] = [];
   const store = new CreationStore<string, string>(
     runtime,
-    fixedAdmission(options.limit ?? 100, clock, Number.MAX_SAFE_INTEGER),
+    plainAdmission(options.limit ?? 100, clock),
     clock,
     {
       step: (step, _, detail) => {
@@ -638,7 +638,7 @@ t.test('nothing is remembered of creations that were used', async (t: Test) => {
     (await asked).settle(true);
     store.used('container', `id${n}`);
   }
-  t.same(store.sizes, { live: 0, answered: 0, hidden: 0 });
+  t.same(store.sizes, { live: 0, answered: 0, hidden: 0, backingOff: 0 });
 });
 
 t.test('queued creations that nobody waits for are bounded: the oldest are dropped and leave nothing', async (t) => {

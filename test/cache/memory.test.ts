@@ -4,9 +4,9 @@ import t from 'tap';
 import type { Creation, Made } from '../../src/cache/creation.js';
 import { CreationStore } from '../../src/cache/creation-store.js';
 import { fingerprintContainer } from '../../src/cache/fingerprint.js';
-import { fixedAdmission } from '../../src/throttle/admission.js';
 import { encodeMessage } from '../support/cri-client.js';
 import { ManualClock } from '../support/manual-clock.js';
+import { plainAdmission } from '../support/plain-admission.js';
 
 setFlagsFromString('--expose-gc');
 const collectGarbage: () => void = runInNewContext('gc');
@@ -59,17 +59,11 @@ t.test('10,000 remembered entries cost under 40 MB', async (t) => {
   const observer = { step: () => {}, revealed: () => {}, vanished: () => {} };
   const ttl = { creationTimeoutMs: 900_000, holdTtlMs: 900_000, replayTtlMs: 900_000, maxEntries: 10_000 };
   const clock = new ManualClock();
-  const store = new CreationStore<string, Buffer>(
-    runtime,
-    fixedAdmission(16, clock, Number.MAX_SAFE_INTEGER),
-    clock,
-    observer,
-    {
-      ...ttl,
-      onDrift: 'keep',
-      onAttemptBump: 'join',
-    },
-  );
+  const store = new CreationStore<string, Buffer>(runtime, plainAdmission(16, clock), clock, observer, {
+    ...ttl,
+    onDrift: 'keep',
+    onAttemptBump: 'join',
+  });
   const never = new AbortController().signal;
   const remember = async (n: number) => {
     const bytes = request(n);

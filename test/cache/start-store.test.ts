@@ -7,8 +7,8 @@ import {
   type StartRuntime,
   StartStore,
 } from '../../src/cache/start-store.js';
-import { fixedAdmission } from '../../src/throttle/admission.js';
 import { ManualClock, settle } from '../support/manual-clock.js';
+import { plainAdmission } from '../support/plain-admission.js';
 
 class TestRuntime implements StartRuntime<string, string> {
   readonly calls: { end(): void; fail(error: Error): void; signal: AbortSignal }[] = [];
@@ -37,13 +37,13 @@ function setUp() {
   const options = { creationTimeoutMs: 60_000, holdTtlMs: 10_000, replayTtlMs: 30_000, maxEntries: 100 };
   const store = new StartStore<string, string>(
     runtime,
-    fixedAdmission(1, clock, Number.MAX_SAFE_INTEGER),
+    plainAdmission(1, clock),
     clock,
     (step) => steps.push(step),
     options,
   );
   const ask = (id: string, signal = never, known: StartIdentity | undefined = { family: 'c', attempt: 0 }) =>
-    store.request(id, Buffer.alloc(0), 'test', known, signal);
+    store.request({ containerId: id, bytes: Buffer.alloc(0), origin: 'test', known }, signal);
   return { runtime, clock, store, steps, ask };
 }
 
@@ -152,7 +152,7 @@ t.test('whose container it is is asked of the runtime where Holdfast does not kn
   const { runtime, store } = setUp();
   runtime.identities.set('c0', { family: 'c', attempt: 0 });
   const leave = new AbortController();
-  store.request('c0', Buffer.alloc(0), 'test', undefined, leave.signal).catch(() => {});
+  store.request({ containerId: 'c0', bytes: Buffer.alloc(0), origin: 'test' }, leave.signal).catch(() => {});
   await settle();
   leave.abort();
   const next = store.beforeCreate(attempt(1));

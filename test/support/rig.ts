@@ -75,6 +75,7 @@ export class Rig {
       log,
       clock,
       metrics,
+      readPressure: () => 0,
       ...(maxConnections === undefined ? {} : { maxConnections }),
     });
   }
