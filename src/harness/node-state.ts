@@ -68,9 +68,13 @@ interface Filter {
   readonly label_selector?: StringMap;
 }
 
-/** Nanoseconds since 1970 in decimal, as runtimes stamp. */
+let latest = 0n;
+
+/** Nanoseconds since 1970 in decimal, as runtimes stamp; each is later than the one before. */
 export function timestamp(): string {
-  return String(BigInt(Date.now()) * 1_000_000n);
+  const now = BigInt(Date.now()) * 1_000_000n;
+  latest = now > latest ? now : latest + 1n;
+  return String(latest);
 }
 
 export function newId(): string {

@@ -5,6 +5,7 @@
  */
 import { status } from '@grpc/grpc-js';
 import { type Clock, systemClock } from '../clock.js';
+import type { Contention } from './contention.js';
 import { Creations } from './creations.js';
 import { Gates, type Hold, type InjectedAnswer, type Step } from './gates.js';
 import { answer } from './methods.js';
@@ -23,6 +24,8 @@ export interface SimulatedRuntimeOptions {
   readonly runPodSandboxMs?: Duration;
   readonly createContainerMs?: Duration;
   readonly startContainerMs?: Duration;
+  /** What slows these down when many are under way at once, on the same clock; default: nothing does. */
+  readonly contention?: Contention;
   /** How long a container is listed, and its CREATED event out, before CreateContainer answers, in ms; default 0. */
   readonly createContainerAnswerMs?: Duration;
   /** How long undoing takes; the name stays reserved until then. Default 0. */
@@ -93,6 +96,7 @@ export class SimulatedRuntime {
       {
         gates: this.#gates,
         clock: options.clock ?? systemClock,
+        contention: options.contention,
         durationMs: (step, name) => this.#durationMs(step, name),
       },
       {
@@ -102,12 +106,40 @@ export class SimulatedRuntime {
         unclaimedMs: options.unclaimedMs ?? 90_000,
       },
     );
-    this.#server = new RawGrpcServer(options.socketPath, (call) => this.#serve(call));
+    this.#server = new RawGrpcServer(options.socketPath, (call) => this.serve(call));
   }
 
   /** Serves the socket, also anew after `kill`, in the place of a socket file left over. */
   listen(): Promise<void> {
     return this.#server.listen();
+  }
+
+  /** Serves a call that comes in process; never rejects. */
+  serve(call: RawCall): Promise<RawReply> {
+    const { method, version, request, metadata, timeoutMs, signal } = call;
+    const received: ReceivedCall = {
+      method: method.name,
+      version,
+      request,
+      metadata,
+      timeoutMs,
+      cancelled: false,
+      code: undefined,
+    };
+    this.received.push(received);
+    if (this.received.length > maxReceived) this.received.shift();
+    signal.addEventListener('abort', () => {
+      received.cancelled = true;
+    });
+    const reply = this.#carryOut(call, this.#killed.signal)
+      .catch(asReply)
+      .then((ended) => {
+        received.code = ended.code;
+        this.#underWay.delete(reply);
+        return ended;
+      });
+    this.#underWay.add(reply);
+    return reply;
   }
 
   /**
@@ -208,33 +240,6 @@ export class SimulatedRuntime {
     const option = Object.hasOwn(durations, step) ? durations[step as keyof typeof durations] : undefined;
     const duration = option === undefined ? 0 : (this.#options[option] ?? 0);
     return typeof duration === 'number' ? duration : duration(name);
-  }
-
-  #serve(call: RawCall): Promise<RawReply> {
-    const { method, version, request, metadata, timeoutMs, signal } = call;
-    const received: ReceivedCall = {
-      method: method.name,
-      version,
-      request,
-      metadata,
-      timeoutMs,
-      cancelled: false,
-      code: undefined,
-    };
-    this.received.push(received);
-    if (this.received.length > maxReceived) this.received.shift();
-    signal.addEventListener('abort', () => {
-      received.cancelled = true;
-    });
-    const reply = this.#carryOut(call, this.#killed.signal)
-      .catch(asReply)
-      .then((ended) => {
-        received.code = ended.code;
-        this.#underWay.delete(reply);
-        return ended;
-      });
-    this.#underWay.add(reply);
-    return reply;
   }
 
   async #carryOut(call: RawCall, killed: AbortSignal): Promise<RawReply> {

@@ -4,6 +4,7 @@
  */
 import * as grpc from '@grpc/grpc-js';
 import type { Clock } from '../clock.js';
+import type { Contention } from './contention.js';
 import { type Gates, type InjectedAnswer, type Step, untilAborted } from './gates.js';
 import type { RawCall } from './raw-grpc-server.js';
 
@@ -46,14 +47,23 @@ export type Duration = number | ((name: string) => number);
 export interface Timing {
   readonly gates: Gates;
   readonly clock: Clock;
+  /** What slows labour down; undefined: nothing does. */
+  readonly contention: Contention | undefined;
   durationMs(step: Step, name: string): number;
 }
 
-/** Goes through one step: its gate, then its duration. Returns early when the signal fires. */
-export async function pass(timing: Timing, step: Step, name: string, signal: AbortSignal): Promise<void> {
+/** Goes through one step: its gate, then its duration, contended where it says so. Returns early when the signal fires. */
+export async function pass(
+  timing: Timing,
+  step: Step,
+  name: string,
+  signal: AbortSignal,
+  contention?: Contention,
+): Promise<void> {
   await timing.gates.pass(step, name, signal);
   const durationMs = timing.durationMs(step, name);
   if (durationMs <= 0 || signal.aborted) return;
+  if (contention !== undefined) return contention.carryOut(durationMs, signal);
   let cancel = (): void => undefined;
   const over = new Promise<void>((resolve) => {
     cancel = timing.clock.after(durationMs, resolve);
@@ -87,7 +97,7 @@ export async function labour(
   call.signal.addEventListener('abort', noticed, { once: true });
   if (call.signal.aborted) noticed();
   try {
-    await pass(timing, step, making.name, giveUp);
+    await pass(timing, step, making.name, giveUp, timing.contention);
     if (injected?.hang === true) await aborted(giveUp);
     if (giveUp.aborted) throw new StatusError(grpc.status.CANCELLED, 'context canceled');
     throwInjected(injected);
