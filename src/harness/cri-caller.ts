@@ -4,7 +4,19 @@ import { criMethods, decode, encode } from './messages.js';
 
 const identity = (bytes: Buffer): Buffer => bytes;
 
-export class CriCaller {
+/** Makes the kubelet's unary calls. */
+export interface Caller {
+  /**
+   * @param method As in the .proto, e.g. `RunPodSandbox`.
+   * @param timeoutMs How long the caller waits.
+   * @param signal Cancels the call.
+   * @throws {grpc.ServiceError} Any status but OK.
+   */
+  call<T>(method: string, request: object, timeoutMs: number, signal: AbortSignal): Promise<T>;
+  close(): void;
+}
+
+export class CriCaller implements Caller {
   readonly #client: grpc.Client;
 
   /** @param socketPath Absolute path of the unix socket; it need not exist yet. */
@@ -15,12 +27,6 @@ export class CriCaller {
     });
   }
 
-  /**
-   * @param method As in the .proto, e.g. `RunPodSandbox`.
-   * @param timeoutMs Sent as the deadline.
-   * @param signal Cancels the call.
-   * @throws {grpc.ServiceError} Any status but OK.
-   */
   call<T>(method: string, request: object, timeoutMs: number, signal: AbortSignal): Promise<T> {
     const found = criMethods.get(method);
     if (found === undefined) throw new RangeError(`no method ${method} in cri.proto`);

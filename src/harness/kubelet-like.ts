@@ -10,27 +10,31 @@ import { mkdirSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import * as grpc from '@grpc/grpc-js';
 import { type Clock, systemClock } from '../clock.js';
-import { CriCaller } from './cri-caller.js';
+import { type Caller, CriCaller } from './cri-caller.js';
 import { untilAborted } from './gates.js';
 import type { ContainerState, PodSandboxState, StringMap } from './messages.js';
 
-export interface KubeletLikeOptions {
-  readonly socketPath: string;
+/** Where the calls go: to a unix socket, or wherever the caller takes them. */
+type Destination = { readonly socketPath: string } | { readonly caller: Caller };
+
+export type KubeletLikeOptions = Destination & {
   /** Where the pods' log directories are made, in the place of /var/log/pods. */
   readonly podLogsDirectory: string;
   /** Names of the pods. */
   readonly pods: readonly string[];
+  /** The pods are asked for at random times within this, in ms; default 0: all at once. */
+  readonly spreadMs?: number;
   /** `runtimeRequestTimeout`, in ms; RunPodSandbox gets twice that. A kubelet's default is 2 min. */
   readonly requestTimeoutMs: number;
   /** Least and longest wait after a failed sync, in ms; a kubelet's is 10 to 15 s. */
   readonly backoffMs: readonly [least: number, longest: number];
   /** Time between two looks at the lists, in ms; a kubelet's is 1 s. */
   readonly relistMs: number;
-  /** Default: the system's. Deadlines are on the wire, so they always are in real time. */
+  /** Default: the system's. Deadlines are the caller's affair: over a socket they are in real time. */
   readonly clock?: Clock;
   /** From 0 up to 1; default Math.random. */
   readonly random?: () => number;
-}
+};
 
 /** What a pod's worker is doing. */
 export type Phase = 'RunPodSandbox' | 'CreateContainer' | 'StartContainer' | 'waiting' | 'running';
@@ -90,7 +94,7 @@ export class KubeletLike {
   readonly #options: KubeletLikeOptions;
   readonly #clock: Clock;
   readonly #random: () => number;
-  readonly #cri: CriCaller;
+  readonly #cri: Caller;
   readonly #configSeen = new Date().toISOString();
   #lists: Lists = { sandboxes: [], containers: [] };
   /** Wait for a relist that begins from now on. */
@@ -101,7 +105,7 @@ export class KubeletLike {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     this.#random = options.random ?? Math.random;
-    this.#cri = new CriCaller(options.socketPath);
+    this.#cri = 'caller' in options ? options.caller : new CriCaller(options.socketPath);
   }
 
   /**
@@ -148,6 +152,7 @@ export class KubeletLike {
 
   async #work(pod: Pod, over: AbortSignal): Promise<void> {
     await this.#relisted(over);
+    if (this.#options.spreadMs !== undefined) await this.#sleep(this.#random() * this.#options.spreadMs, over);
     while (!over.aborted) {
       const seen = this.#seen(pod);
       try {
