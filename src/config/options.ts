@@ -152,7 +152,7 @@ export const options: OptionTable = {
     name: 'decrease-to',
     group: 'Admission',
     kind: percent(99),
-    default: '70',
+    default: '50',
     description: 'Percent of the limit that are left when it goes down',
   },
   pressureCpu: {

@@ -44,13 +44,14 @@ export class AdaptiveLimit implements ConcurrencyLimit {
   readonly #options: AdaptiveLimitOptions;
   #value: number;
   #running = 0;
-  /** Counts the decreases. Only work that began since the last one tells whether the next is needed. */
+  /** Counts the moves down. Work that began before the last one ran under another limit. */
   #round = 0;
   #roundBeganMs = Number.NEGATIVE_INFINITY;
-  /** Work that began and ended in this round. */
+  /** Work that ended in this round, whenever it began. */
   #ended = 0;
-  /** Work that ended in time while the limit was in use, since it last moved. */
+  /** Work that ended in time, and the most that ran at once, since the limit moved or so much work was counted. */
   #inTime = 0;
+  #mostAtOnce = 0;
   /** Of work that began in this round, and in the one before. */
   #usual = { now: new UsualTime(), before: new UsualTime() };
   #sampledMs = Number.NEGATIVE_INFINITY;
@@ -70,22 +71,27 @@ export class AdaptiveLimit implements ConcurrencyLimit {
     const round = this.#round;
     const beganMs = this.#clock.now();
     this.#running += 1;
+    this.#mostAtOnce = Math.max(this.#mostAtOnce, this.#running);
     this.#keepSampling();
     let late = false;
-    const stopWatch = this.#watch(kind, deadlineMs, (deadline) => {
+    const isLate = () => {
       late = true;
-      const ranMs = this.#clock.now() - beganMs;
-      if (round === this.#round) this.#decrease('work is late', { kind, ranMs, deadlineMs: deadline });
+      this.#goDown('work is late', { kind, ranMs: this.#clock.now() - beganMs, deadlineMs });
+    };
+    const stopWatch = this.#watch(kind, deadlineMs, () => {
+      if (round === this.#round) isLate();
     });
     return (succeeded) => {
       stopWatch();
-      const inUse = this.#running >= this.#value;
       this.#running -= 1;
-      if (!succeeded) return;
-      (round === this.#round ? this.#usual.now : this.#usual.before).add(kind, this.#clock.now() - beganMs);
-      if (round !== this.#round) return;
       this.#ended += 1;
-      if (inUse && !late && this.#options.pressure?.over === undefined) this.#endedInTime();
+      if (!succeeded) return;
+      const ranMs = this.#clock.now() - beganMs;
+      (round === this.#round ? this.#usual.now : this.#usual.before).add(kind, ranMs);
+      if (round === this.#round && !late && this.#options.pressure?.over === undefined) this.#endedInTime();
+      // Work from before the limit went down is no reason to go down again, unless it is worse than late.
+      const outlived = deadlineMs !== undefined && ranMs >= Math.max(deadlineMs, this.#leastLateMs(kind));
+      if (round !== this.#round && outlived && this.#ended >= this.#value) isLate();
     };
   }
 
@@ -94,13 +100,13 @@ export class AdaptiveLimit implements ConcurrencyLimit {
   }
 
   /** Calls `late` once, as soon as the work is late. @returns stops watching. */
-  #watch(kind: WorkKind, deadlineMs: number | undefined, late: (deadlineMs: number) => void): () => void {
+  #watch(kind: WorkKind, deadlineMs: number | undefined, late: () => void): () => void {
     if (deadlineMs === undefined) return () => {};
     const beganMs = this.#clock.now();
     let cancel = () => {};
     const arm = () => {
       const dueMs = beganMs + Math.max(deadlineMs * this.#options.deadlineShare, this.#leastLateMs(kind));
-      if (this.#clock.now() >= dueMs) late(deadlineMs);
+      if (this.#clock.now() >= dueMs) late();
       else cancel = this.#clock.after(dueMs - this.#clock.now(), arm);
     };
     cancel = this.#clock.after(deadlineMs * this.#options.deadlineShare, arm);
@@ -108,30 +114,37 @@ export class AdaptiveLimit implements ConcurrencyLimit {
   }
 
   #leastLateMs(kind: WorkKind): number {
-    const usualMs = Math.min(this.#usual.now.of(kind), this.#usual.before.of(kind));
-    return Number.isFinite(usualMs) ? slowdownThatCounts * usualMs : 0;
+    const { now, before } = this.#usual;
+    return slowdownThatCounts * (now.of(kind) ?? before.of(kind) ?? 0);
   }
 
   #endedInTime(): void {
     this.#inTime += 1;
-    if (this.#inTime < this.#value || this.#value >= this.#options.most) return;
-    this.#move(this.#value + 1, 'work ends in time', {});
+    if (this.#inTime < this.#value) return;
+    const wasInUse = this.#mostAtOnce >= this.#value;
+    this.#countAnew();
+    if (wasInUse && this.#value < this.#options.most) this.#moveTo(this.#value + 1, 'work ends in time', {});
   }
 
-  #decrease(reason: 'work is late' | 'pressure', detail: LimitMove['detail']): void {
+  #goDown(reason: 'work is late' | 'pressure', detail: LimitMove['detail']): void {
     const to = Math.max(this.#options.least, Math.floor(this.#value * this.#options.decreaseFactor));
-    if (to >= this.#value) return;
+    if (to === this.#value) return;
     this.#round += 1;
     this.#roundBeganMs = this.#clock.now();
     this.#ended = 0;
     this.#usual = { now: new UsualTime(), before: this.#usual.now };
-    this.#move(to, reason, detail);
+    this.#countAnew();
+    this.#moveTo(to, reason, detail);
   }
 
-  #move(to: number, reason: LimitMove['reason'], detail: LimitMove['detail']): void {
+  #countAnew(): void {
+    this.#inTime = 0;
+    this.#mostAtOnce = this.#running;
+  }
+
+  #moveTo(to: number, reason: LimitMove['reason'], detail: LimitMove['detail']): void {
     const from = this.#value;
     this.#value = to;
-    this.#inTime = 0;
     this.#options.moved?.({ from, to, reason, detail });
     this.onMove();
   }
@@ -156,8 +169,8 @@ export class AdaptiveLimit implements ConcurrencyLimit {
   /** The average shows what a move has done only after its window; until then another would be for the same reason. */
   #heedPressure(): void {
     const over = this.#options.pressure?.over;
-    if (over === undefined || this.#running < this.#value || this.#ended === 0) return;
+    if (over === undefined || this.#mostAtOnce < this.#value || this.#ended < this.#value) return;
     if (this.#clock.now() - this.#roundBeganMs < pressureWindowMs) return;
-    this.#decrease('pressure', { ...over });
+    this.#goDown('pressure', { ...over });
   }
 }

@@ -662,3 +662,115 @@ t.test('queued creations that nobody waits for are bounded: the oldest are dropp
   t.equal((await patient).made.id, '2');
   t.equal(runtime.calls.length, 4);
 });
+
+/** Fails the same creation so often, `everyMs` apart. */
+async function failing({ runtime, store, clock }: ReturnType<typeof setUp>, times: number, everyMs = 1_000) {
+  for (let n = 0; n < times; n += 1) {
+    const asked = store.request(podSandbox(), never);
+    asked.catch(() => {});
+    await settle();
+    runtime.calls.at(-1)?.fail(new Error('no network'));
+    await clock.advance(everyMs);
+  }
+}
+
+t.test('what failed three times in a row pauses longer from try to try, at most 30 s, its waiter held', async (t) => {
+  const all = setUp();
+  const { runtime, store, clock } = all;
+  await failing(all, 3, 0);
+  for (const [at, pauseMs] of [2_000, 4_000, 8_000, 16_000, 30_000, 30_000].entries()) {
+    const asked = store.request(podSandbox(), never);
+    asked.catch(() => {});
+    await settle();
+    t.equal(store.sizes.backingOff, 1);
+    await clock.advance(pauseMs - 1);
+    t.equal(runtime.calls.length, 3 + at, `not before ${pauseMs} ms`);
+    await clock.advance(1);
+    t.equal(runtime.calls.length, 4 + at);
+    t.equal(store.sizes.backingOff, 0);
+    runtime.call(3 + at).fail(new Error('no network'));
+    await t.rejects(asked, { message: 'no network' });
+  }
+  t.match(all.details.filter(({ step }) => step === 'backing off').slice(0, 2), [
+    { failures: 3, pauseMs: 2_000 },
+    { failures: 4, pauseMs: 4_000 },
+  ]);
+});
+
+t.test('the pause counts from the failure: a request that comes later than that does not wait', async (t) => {
+  const all = setUp();
+  await failing(all, 3, 2_000);
+  all.store.request(podSandbox(), never).catch(() => {});
+  await settle();
+  t.equal(all.runtime.calls.length, 4);
+});
+
+t.test('one or two failures cost no pause', async (t) => {
+  const all = setUp();
+  await failing(all, 3, 0);
+  t.equal(all.runtime.calls.length, 3);
+});
+
+t.test('a success ends the row of failures', async (t) => {
+  const all = setUp();
+  const { runtime, store } = all;
+  await failing(all, 2, 0);
+  const asked = store.request(podSandbox(), never);
+  await settle();
+  runtime.call(2).end('s1');
+  (await asked).settle(true);
+  store.used('podSandbox', 's1');
+  await failing(all, 3, 0);
+  t.equal(runtime.calls.length, 6);
+});
+
+t.test('a changed request does not pause, also where it joins one that pauses', async (t) => {
+  const all = setUp();
+  const { runtime, store } = all;
+  await failing(all, 3, 0);
+  store.request(podSandbox(), never).catch(() => {});
+  await settle();
+  t.equal(runtime.calls.length, 3);
+  store.request(podSandbox(0, 'other'), never).catch(() => {});
+  await settle();
+  t.equal(runtime.calls.length, 4);
+});
+
+t.test('the next attempt of what keeps failing pauses too', async (t) => {
+  const all = setUp();
+  await failing(all, 3, 0);
+  all.store.request(podSandbox(1), never).catch(() => {});
+  await settle();
+  t.equal(all.runtime.calls.length, 3);
+  await all.clock.advance(2_000);
+  t.equal(all.runtime.calls.length, 4);
+});
+
+t.test('a waiter of a creation that pauses leaves at its own deadline, and a retry joins the pause', async (t) => {
+  const all = setUp();
+  const { runtime, store, clock } = all;
+  await failing(all, 3, 0);
+  const leave = new AbortController();
+  const asked = store.request(podSandbox(), leave.signal);
+  await clock.advance(1_500);
+  leave.abort();
+  await t.rejects(asked, WaiterLeftError);
+  const retry = store.request(podSandbox(), never);
+  await clock.advance(500);
+  runtime.call(3).end('s1');
+  t.match(await retry, { role: 'joined', made: { id: 's1' } });
+});
+
+t.test('pauses keep nobody else back, and closing ends them', async (t) => {
+  const all = setUp({ limit: 1 });
+  const { runtime, store, clock } = all;
+  await failing(all, 3, 0);
+  store.request(podSandbox(), never).catch(() => {});
+  store.request(container(), never).catch(() => {});
+  await settle();
+  t.equal(runtime.calls.length, 4);
+  store.close();
+  await settle();
+  t.equal(clock.pending, 0);
+  t.equal(runtime.calls.length, 4);
+});

@@ -4,12 +4,18 @@ import {
   address,
   annotationName,
   count,
+  directory,
   duration,
   endpoint,
   fileMode,
   flag,
+  handlerLimit,
   listOf,
+  namespace,
+  orOff,
   parseDuration,
+  percent,
+  rate,
 } from '../../src/config/kinds.js';
 
 t.test('durations are whole numbers with units, largest first', async (t) => {
@@ -107,4 +113,35 @@ t.test('counts, flags and lists take their own notation only', async (t) => {
   t.same(listOf(annotationName).parse(''), []);
   for (const text of ['a,', 'a b', '/a', 'a/', 'a/b/c', '='])
     t.equal(listOf(annotationName).parse(text), undefined, text);
+});
+
+t.test('percent may be written with its sign, and be off where that is allowed', async (t) => {
+  const kind = orOff(percent(99));
+  t.equal(kind.parse('50'), 50);
+  t.equal(kind.parse('50%'), 50);
+  t.equal(kind.parse('off'), 'off');
+  for (const text of ['0', '100', '50%%', '5.5', '-1', '%', 'on', '']) t.equal(kind.parse(text), undefined, text);
+});
+
+t.test('a rate need not be whole, but is above 0', async (t) => {
+  const kind = rate(100);
+  t.equal(kind.parse('5'), 5);
+  t.equal(kind.parse('0.5'), 0.5);
+  t.equal(kind.parse('100'), 100);
+  for (const text of ['0', '0.0', '100.1', '.5', '5.', '1e3', '-1', '', '5/s'])
+    t.equal(kind.parse(text), undefined, text);
+});
+
+t.test('limits of runtime handlers are a name and a number', async (t) => {
+  t.same(handlerLimit.parse('kata=4'), { handler: 'kata', limit: 4 });
+  for (const text of ['kata', 'kata=', '=4', 'kata=0', 'kata=4=5', 'Kata=4', 'ka ta=4', 'kata=x']) {
+    t.equal(handlerLimit.parse(text), undefined, text);
+  }
+});
+
+t.test('namespaces are DNS labels, directories absolute', async (t) => {
+  t.equal(namespace.parse('kube-system'), 'kube-system');
+  for (const text of ['', 'Kube', 'a.b', '-a', 'a-', 'a'.repeat(64)]) t.equal(namespace.parse(text), undefined, text);
+  t.equal(directory.parse('/sys/fs/cgroup/system.slice/'), '/sys/fs/cgroup/system.slice');
+  for (const text of ['', 'cgroup', './x', '/a\0b']) t.equal(directory.parse(text), undefined, JSON.stringify(text));
 });

@@ -51,7 +51,9 @@ t.test('with the two sockets alone everything else has its default', async (t) =
   });
   t.equal(config.socketMode, undefined);
   t.equal(config.metrics, undefined);
-  t.ok(config.maxCreations >= 16);
+  t.ok(config.maxCreations >= 64);
+  t.match(config, { admission: 'adaptive', handlerLimits: [], criticalNamespaces: ['kube-system'] });
+  t.equal(config.creationRate, undefined);
 });
 
 t.test('the configuration cannot be changed', async (t) => {
@@ -128,6 +130,29 @@ t.test('a repeated list option collects, any other given twice is an error', asy
   t.same(resolve({ 'volatile-annotation': ['a', 'b,c'] }).volatileAnnotations, ['a', 'b', 'c']);
   t.equal(refusal({ 'hold-ttl': ['1m', '2m'] }), '--hold-ttl: ["1m","2m"] are 2 values; give it once');
   t.equal(refusal({ config: ['a', 'b'] }), '--config: ["a","b"] are 2 values; give it once');
+});
+
+t.test('limits that contradict each other are an error that names both', async (t) => {
+  t.equal(refusal({ 'min-creations': '9', 'max-creations': '8' }), '--min-creations 9 is more than --max-creations 8');
+  t.equal(
+    refusal({ 'start-creations': '9', 'max-creations': '8' }),
+    '--start-creations 9 is more than --max-creations 8',
+  );
+  t.equal(
+    refusal({ 'start-creations': '3', 'min-creations': '4' }),
+    '--start-creations 3 is less than --min-creations 4',
+  );
+  t.equal(refusal({ 'creation-burst': '3' }), '--creation-burst 3 means nothing without --creation-rate');
+  t.match(resolve({ 'max-creations': '1' }), { maxCreations: 1 });
+  t.match(resolve({ 'creation-rate': '0.5', 'creation-burst': '3' }), { creationRate: 0.5, creationBurst: 3 });
+});
+
+t.test('a runtime handler has one limit', async (t) => {
+  t.same(resolve({ 'handler-limit': ['kata=4', 'gvisor=8'] }).handlerLimits, [
+    { handler: 'kata', limit: 4 },
+    { handler: 'gvisor', limit: 8 },
+  ]);
+  t.match(refusal({ 'handler-limit': ['kata=4', 'kata=5'] }), /^--handler-limit: .* each only once$/);
 });
 
 t.test('a refused value is one line with the option as it was given, the value and what is allowed', async (t) => {

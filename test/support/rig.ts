@@ -9,6 +9,7 @@ import type { HoldfastConfig } from '../../src/config/config.js';
 import { defaults } from '../../src/config/defaults.js';
 import { SimulatedRuntime, type SimulatedRuntimeOptions } from '../../src/harness/simulated-runtime.js';
 import { type Holdfast, startHoldfast } from '../../src/proxy/holdfast.js';
+import type { ReadPressure } from '../../src/throttle/pressure.js';
 import { CriClient, KubeletPod, type PodOptions } from './cri-client.js';
 import { ManualClock } from './manual-clock.js';
 
@@ -27,6 +28,8 @@ export interface RigOptions {
   readonly runtimeUp?: boolean;
   /** Of Holdfast. */
   readonly maxConnections?: number;
+  /** Default: there is none. */
+  readonly readPressure?: ReadPressure;
 }
 
 export class Rig {
@@ -42,6 +45,7 @@ export class Rig {
   readonly config: HoldfastConfig;
   holdfast: Holdfast | undefined;
   readonly #maxConnections: number | undefined;
+  readonly #readPressure: ReadPressure;
   readonly #watchers = new Set<Watcher>();
 
   private constructor(options: RigOptions) {
@@ -54,6 +58,7 @@ export class Rig {
       ...options.config,
     };
     this.#maxConnections = options.maxConnections;
+    this.#readPressure = options.readPressure ?? (() => 0);
     this.direct = new CriClient(runtimePath);
     this.client = new CriClient(this.config.listen);
   }
@@ -75,7 +80,7 @@ export class Rig {
       log,
       clock,
       metrics,
-      readPressure: () => 0,
+      readPressure: this.#readPressure,
       ...(maxConnections === undefined ? {} : { maxConnections }),
     });
   }

@@ -1,0 +1,240 @@
+import fc from 'fast-check';
+import t from 'tap';
+import { AdaptiveLimit, type AdaptiveLimitOptions, type LimitMove } from '../../src/throttle/adaptive-limit.js';
+import { Pressure, type Resource } from '../../src/throttle/pressure.js';
+import type { WorkKind } from '../../src/throttle/work-queue.js';
+import { ManualClock } from '../support/manual-clock.js';
+
+const second = 1_000;
+
+function stage(options: Partial<AdaptiveLimitOptions> = {}) {
+  const clock = new ManualClock();
+  const moves: LimitMove[] = [];
+  const limit = new AdaptiveLimit(clock, {
+    start: 8,
+    least: 2,
+    most: 20,
+    decreaseFactor: 0.5,
+    deadlineShare: 0.5,
+    moved: (move) => moves.push(move),
+    ...options,
+  });
+  const begin = (count: number, deadlineMs: number | undefined = 10 * second, kind: WorkKind = 'podSandbox') =>
+    Array.from({ length: count }, () => limit.begin({ kind, deadlineMs }));
+  /** As much work as the limit allows, all of which takes as long. */
+  const round = async (tookMs: number, deadlineMs?: number) => {
+    const ends = begin(limit.value, deadlineMs);
+    await clock.advance(tookMs);
+    for (const end of ends) end(true);
+  };
+  return { clock, limit, moves, begin, round };
+}
+
+t.test('goes up by one for as much work as the limit is, ended in time while it was in use', async (t) => {
+  const { limit, round, moves } = stage();
+  await round(second);
+  t.equal(limit.value, 9);
+  await round(second);
+  await round(second);
+  t.equal(limit.value, 11);
+  t.same(
+    moves.map(({ from, to, reason }) => [from, to, reason]),
+    [8, 9, 10].map((from) => [from, from + 1, 'work ends in time']),
+  );
+});
+
+t.test('goes up to its most and no further', async (t) => {
+  const { limit, round } = stage({ most: 9 });
+  for (let n = 0; n < 5; n += 1) await round(second);
+  t.equal(limit.value, 9);
+});
+
+t.test('does not go up while it is not in use', async (t) => {
+  const { limit, begin } = stage();
+  for (let n = 0; n < 50; n += 1) for (const end of begin(7)) end(true);
+  t.equal(limit.value, 8);
+});
+
+t.test('work that failed says nothing about what the node can do', async (t) => {
+  const { limit, begin } = stage();
+  for (let n = 0; n < 50; n += 1) for (const end of begin(8)) end(false);
+  t.equal(limit.value, 8);
+});
+
+t.test('goes down as soon as work has taken more than the share of its deadline, before it ends', async (t) => {
+  const { clock, limit, begin, moves } = stage();
+  begin(8);
+  await clock.advance(5 * second - 1);
+  t.equal(limit.value, 8);
+  await clock.advance(1);
+  t.equal(limit.value, 4);
+  t.match(moves, [
+    { reason: 'work is late', detail: { kind: 'podSandbox', ranMs: 5 * second, deadlineMs: 10 * second } },
+  ]);
+});
+
+t.test('goes down once for all work that had begun before', async (t) => {
+  const { clock, limit, begin } = stage();
+  const ends = begin(8);
+  await clock.advance(60 * second);
+  for (const end of ends) end(true);
+  t.equal(limit.value, 4);
+});
+
+t.test('work that is late and began since takes it further down, to its least', async (t) => {
+  const { clock, limit, begin } = stage({ least: 3 });
+  begin(8);
+  await clock.advance(5 * second);
+  begin(1);
+  await clock.advance(5 * second);
+  t.equal(limit.value, 3);
+  begin(1);
+  await clock.advance(5 * second);
+  t.equal(limit.value, 3);
+});
+
+t.test('work without a deadline is never late', async (t) => {
+  const { clock, limit } = stage();
+  limit.begin({ kind: 'start' });
+  await clock.advance(3_600 * second);
+  t.equal(limit.value, 8);
+  t.equal(clock.pending, 0);
+});
+
+t.test('each kind of work has its own deadline', async (t) => {
+  const { clock, limit, begin } = stage();
+  begin(1, 10 * second);
+  begin(1, 2 * second, 'start');
+  await clock.advance(second);
+  t.equal(limit.value, 4);
+});
+
+t.test('work that is slow whatever the limit takes it down once, then it goes up again', async (t) => {
+  const { limit, round, moves } = stage();
+  await round(12 * second);
+  t.equal(limit.value, 4);
+  for (let n = 0; n < 10; n += 1) await round(12 * second);
+  t.equal(limit.value, 14);
+  t.equal(moves.filter(({ reason }) => reason === 'work is late').length, 1);
+});
+
+t.test('work that becomes slow by itself takes it down twice at most', async (t) => {
+  const { limit, round, moves } = stage({ start: 16 });
+  for (let n = 0; n < 4; n += 1) await round(second);
+  for (let n = 0; n < 10; n += 1) await round(12 * second);
+  t.ok(moves.filter(({ reason }) => reason === 'work is late').length <= 2);
+  t.ok(limit.value > 10, `it is ${limit.value}`);
+});
+
+t.test('one piece that was quick by chance does not make the others late', async (t) => {
+  const { limit, begin, clock } = stage();
+  for (let n = 0; n < 20; n += 1) {
+    const [quick, ...others] = begin(limit.value, 4 * second);
+    quick?.(true);
+    await clock.advance(2.5 * second);
+    for (const end of others) end(true);
+  }
+  t.ok(limit.value > 8, `it is ${limit.value}`);
+});
+
+t.test('work that loses its place counts as late once, and not as ended', async (t) => {
+  const { clock, limit, begin } = stage();
+  const [hanging] = begin(1);
+  await clock.advance(240 * second);
+  hanging?.(false);
+  t.equal(limit.value, 4);
+});
+
+t.test('for any course of work it stays between least and most, and leaves no timer when nothing runs', async (t) => {
+  const course = fc.array(
+    fc.record({ count: fc.integer({ min: 1, max: 30 }), tookMs: fc.nat(20_000), succeeded: fc.boolean() }),
+    { maxLength: 30 },
+  );
+  await fc.assert(
+    fc.asyncProperty(course, fc.integer({ min: 1, max: 10 }), async (played, least) => {
+      const { clock, limit, begin } = stage({ least, start: 10, most: 12 });
+      for (const { count, tookMs, succeeded } of played) {
+        const ends = begin(count);
+        await clock.advance(tookMs);
+        for (const end of ends) end(succeeded);
+        if (limit.value < least || limit.value > 12 || !Number.isInteger(limit.value)) return false;
+      }
+      return clock.pending === 0;
+    }),
+    { numRuns: 50 },
+  );
+  t.pass('held for every run');
+});
+
+function pressed(options: Partial<AdaptiveLimitOptions> = {}) {
+  const percent: Record<Resource, number> = { cpu: 0, io: 0, memory: 0 };
+  let reads = 0;
+  const pressure = new Pressure({
+    read: (resource) => {
+      if (resource === 'cpu') reads += 1;
+      return percent[resource];
+    },
+    thresholds: { cpu: 60, io: 50 },
+    unavailable: () => {},
+  });
+  return { ...stage({ pressure, ...options }), percent, reads: () => reads };
+}
+
+t.test('pressure over its threshold takes it down, once in the 10 s that the average looks back', async (t) => {
+  const { limit, round, percent, moves } = pressed();
+  await round(second);
+  percent.io = 51;
+  await round(second);
+  await round(second);
+  t.equal(limit.value, 4);
+  for (let n = 0; n < 9; n += 1) await round(second);
+  t.equal(limit.value, 4);
+  for (let n = 0; n < 3; n += 1) await round(second);
+  t.equal(limit.value, 2);
+  const [, first] = moves;
+  t.match(first, { reason: 'pressure', detail: { resource: 'io', percent: 51 } });
+});
+
+t.test('it does not go up under pressure', async (t) => {
+  const { limit, round, percent } = pressed({ least: 8 });
+  percent.cpu = 61;
+  for (let n = 0; n < 20; n += 1) await round(second);
+  t.equal(limit.value, 8);
+  percent.cpu = 60;
+  for (let n = 0; n < 3; n += 1) await round(second);
+  t.ok(limit.value > 8);
+});
+
+t.test('pressure that others make while the limit is not in use does not take it down', async (t) => {
+  const { clock, limit, begin, percent } = pressed();
+  percent.cpu = 100;
+  for (let n = 0; n < 30; n += 1) {
+    const ends = begin(3);
+    await clock.advance(second);
+    for (const end of ends) end(true);
+  }
+  t.equal(limit.value, 8);
+});
+
+t.test('pressure is read at most once a second, and only while work runs', async (t) => {
+  const { clock, begin, reads } = pressed();
+  await clock.advance(60 * second);
+  t.equal(reads(), 0);
+  for (let n = 0; n < 100; n += 1) {
+    const ends = begin(3);
+    await clock.advance(100);
+    for (const end of ends) end(true);
+  }
+  t.ok(reads() >= 10 && reads() <= 11, `${reads()} times in 10 s`);
+  await clock.advance(60 * second);
+  t.ok(reads() <= 11);
+  t.equal(clock.pending, 0);
+});
+
+t.test('closing it ends its timers', async (t) => {
+  const { clock, begin, limit } = pressed();
+  const ends = begin(3);
+  limit.close();
+  for (const end of ends) end(true);
+  t.equal(clock.pending, 0);
+});
