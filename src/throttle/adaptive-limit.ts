@@ -35,6 +35,14 @@ export interface LimitMove {
  */
 const slowdownThatCounts = 2;
 
+interface Ended {
+  readonly kind: WorkKind;
+  readonly deadlineMs: number | undefined;
+  /** In which it began. */
+  readonly round: number;
+  readonly tookMs: number;
+}
+
 /** How often pressure is read while work runs, in ms. */
 const sampleEveryMs = 1_000;
 
@@ -73,25 +81,10 @@ export class AdaptiveLimit implements ConcurrencyLimit {
     this.#running += 1;
     this.#mostAtOnce = Math.max(this.#mostAtOnce, this.#running);
     this.#keepSampling();
-    let late = false;
-    const isLate = () => {
-      late = true;
-      this.#goDown('work is late', { kind, ranMs: this.#clock.now() - beganMs, deadlineMs });
-    };
-    const stopWatch = this.#watch(kind, deadlineMs, () => {
-      if (round === this.#round) isLate();
-    });
     return (succeeded) => {
-      stopWatch();
       this.#running -= 1;
       this.#ended += 1;
-      if (!succeeded) return;
-      const ranMs = this.#clock.now() - beganMs;
-      (round === this.#round ? this.#usual.now : this.#usual.before).add(kind, ranMs);
-      if (round === this.#round && !late && this.#options.pressure?.over === undefined) this.#endedInTime();
-      // Work from before the limit went down is no reason to go down again, unless it is worse than late.
-      const outlived = deadlineMs !== undefined && ranMs >= Math.max(deadlineMs, this.#leastLateMs(kind));
-      if (round !== this.#round && outlived && this.#ended >= this.#value) isLate();
+      if (succeeded) this.#judge({ kind, deadlineMs, round, tookMs: this.#clock.now() - beganMs });
     };
   }
 
@@ -99,23 +92,17 @@ export class AdaptiveLimit implements ConcurrencyLimit {
     this.#cancelSample?.();
   }
 
-  /** Calls `late` once, as soon as the work is late. @returns stops watching. */
-  #watch(kind: WorkKind, deadlineMs: number | undefined, late: () => void): () => void {
-    if (deadlineMs === undefined) return () => {};
-    const beganMs = this.#clock.now();
-    let cancel = () => {};
-    const arm = () => {
-      const dueMs = beganMs + Math.max(deadlineMs * this.#options.deadlineShare, this.#leastLateMs(kind));
-      if (this.#clock.now() >= dueMs) late();
-      else cancel = this.#clock.after(dueMs - this.#clock.now(), arm);
-    };
-    cancel = this.#clock.after(deadlineMs * this.#options.deadlineShare, arm);
-    return () => cancel();
-  }
-
-  #leastLateMs(kind: WorkKind): number {
+  /** Only success tells something of the node: what fails or hangs may have reasons of its own. */
+  #judge({ kind, deadlineMs = Number.POSITIVE_INFINITY, round, tookMs }: Ended): void {
     const { now, before } = this.#usual;
-    return slowdownThatCounts * (now.of(kind) ?? before.of(kind) ?? 0);
+    const usualMs = now.of(kind) ?? before.of(kind) ?? 0;
+    const isOfThisRound = round === this.#round;
+    (isOfThisRound ? now : before).add(kind, tookMs);
+    const isLate = tookMs > deadlineMs * this.#options.deadlineShare && tookMs > slowdownThatCounts * usualMs;
+    // Work from before the limit went down is no reason to go down again, unless it is worse than late.
+    const isWorse = tookMs > deadlineMs && this.#ended >= this.#value;
+    if (isLate && (isOfThisRound || isWorse)) this.#goDown('work is late', { kind, tookMs, deadlineMs });
+    else if (!isLate && isOfThisRound && this.#options.pressure?.over === undefined) this.#endedInTime();
   }
 
   #endedInTime(): void {

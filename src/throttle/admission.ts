@@ -122,25 +122,25 @@ export class Admission {
     this.#askTurn();
 
     this.#running += 1;
-    const leave = this.#limit.begin(work);
+    const end = this.#limit.begin(work);
     const running = (async () => work.run())();
+    running.then(end, () => end(false));
     running.then(waiting.resolve, waiting.reject);
-    const succeeded = await this.#whileInPlace(running);
+    await this.#whileInPlace(running);
     this.#running -= 1;
     this.#queue.ended(work);
-    leave(succeeded);
     this.#askTurn();
   }
 
-  /** @returns Whether it succeeded, once it has ended or has had its place for long enough. */
-  #whileInPlace(running: Promise<boolean>): Promise<boolean> {
+  /** Until it has ended or has had its place for long enough. */
+  #whileInPlace(running: Promise<unknown>): Promise<void> {
     return new Promise((resolve) => {
-      const cancel = this.#clock.after(this.#options.placeMs, () => resolve(false));
-      const leave = (succeeded: boolean) => {
+      const cancel = this.#clock.after(this.#options.placeMs, resolve);
+      const leave = () => {
         cancel();
-        resolve(succeeded);
+        resolve();
       };
-      running.then(leave, () => leave(false));
+      running.then(leave, leave);
     });
   }
 }

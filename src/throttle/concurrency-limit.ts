@@ -9,7 +9,7 @@ export interface ConcurrencyLimit {
   /**
    * Work begins.
    *
-   * @returns To be called once, when it has ended or has lost its place: whether it did what it was to do.
+   * @returns To be called once, when it has ended, also if it lost its place before: whether it did what it was to do.
    */
   begin(work: Pick<Work, 'kind' | 'deadlineMs'>): (succeeded: boolean) => void;
   /** Ends its timers. */

@@ -61,51 +61,80 @@ t.test('work that failed says nothing about what the node can do', async (t) => 
   t.equal(limit.value, 8);
 });
 
-t.test('goes down as soon as work has taken more than the share of its deadline, before it ends', async (t) => {
-  const { clock, limit, begin, moves } = stage();
-  begin(8);
-  await clock.advance(5 * second - 1);
-  t.equal(limit.value, 8);
-  await clock.advance(1);
-  t.equal(limit.value, 4);
-  t.match(moves, [
-    { reason: 'work is late', detail: { kind: 'podSandbox', ranMs: 5 * second, deadlineMs: 10 * second } },
-  ]);
+t.test('goes down when work has taken more than the share of its deadline, and twice what is usual', async (t) => {
+  const { limit, round, moves } = stage();
+  await round(2.6 * second);
+  await round(5.1 * second);
+  t.equal(limit.value, 10);
+  await round(5.3 * second);
+  t.equal(limit.value, 5);
+  t.match(moves.at(-1), {
+    from: 10,
+    to: 5,
+    reason: 'work is late',
+    detail: { kind: 'podSandbox', tookMs: 5.3 * second, deadlineMs: 10 * second },
+  });
 });
 
-t.test('goes down once for all work that had begun before', async (t) => {
+t.test('goes down for late work also before it is known what is usual', async (t) => {
+  const { limit, round } = stage();
+  await round(6 * second);
+  t.equal(limit.value, 4);
+});
+
+t.test('goes down once for all work that had begun before, if it is not worse than late', async (t) => {
   const { clock, limit, begin } = stage();
-  const ends = begin(8);
-  await clock.advance(60 * second);
+  const ends = begin(40);
+  await clock.advance(9 * second);
   for (const end of ends) end(true);
   t.equal(limit.value, 4);
 });
 
+t.test(
+  'goes down again when as much has ended as the limit is, and work from before outlives its deadline',
+  async (t) => {
+    const { clock, limit, round, begin } = stage();
+    await round(second);
+    const ends = begin(9);
+    await clock.advance(11 * second);
+    const values = ends.map((end) => {
+      end(true);
+      return limit.value;
+    });
+    t.same(values, [4, 4, 4, 4, 2, 2, 2, 2, 2]);
+  },
+);
+
 t.test('work that is late and began since takes it further down, to its least', async (t) => {
-  const { clock, limit, begin } = stage({ least: 3 });
-  begin(8);
-  await clock.advance(5 * second);
-  begin(1);
-  await clock.advance(5 * second);
-  t.equal(limit.value, 3);
-  begin(1);
-  await clock.advance(5 * second);
-  t.equal(limit.value, 3);
+  const { limit, round } = stage({ least: 3 });
+  await round(second);
+  const later: [tookMs: number, value: number][] = [
+    [6 * second, 4],
+    [13 * second, 3],
+    [30 * second, 3],
+  ];
+  for (const [tookMs, value] of later) {
+    await round(tookMs);
+    t.equal(limit.value, value);
+  }
 });
 
 t.test('work without a deadline is never late', async (t) => {
   const { clock, limit } = stage();
-  limit.begin({ kind: 'start' });
+  const end = limit.begin({ kind: 'start' });
   await clock.advance(3_600 * second);
+  end(true);
   t.equal(limit.value, 8);
-  t.equal(clock.pending, 0);
 });
 
-t.test('each kind of work has its own deadline', async (t) => {
+t.test('each kind of work has its own deadline, and its own usual time', async (t) => {
   const { clock, limit, begin } = stage();
-  begin(1, 10 * second);
-  begin(1, 2 * second, 'start');
-  await clock.advance(second);
+  for (let n = 0; n < 8; n += 1) for (const end of begin(1, 10 * second)) end(true);
+  const [podSandbox, start] = [...begin(1, 10 * second), ...begin(1, 2 * second, 'start')];
+  await clock.advance(1.5 * second);
+  podSandbox?.(true);
+  t.equal(limit.value, 8);
+  start?.(true);
   t.equal(limit.value, 4);
 });
 
@@ -137,12 +166,13 @@ t.test('one piece that was quick by chance does not make the others late', async
   t.ok(limit.value > 8, `it is ${limit.value}`);
 });
 
-t.test('work that loses its place counts as late once, and not as ended', async (t) => {
+t.test('work that hangs or fails late does not take it down: that may have reasons of its own', async (t) => {
   const { clock, limit, begin } = stage();
-  const [hanging] = begin(1);
-  await clock.advance(240 * second);
-  hanging?.(false);
-  t.equal(limit.value, 4);
+  begin(2);
+  const failing = begin(2);
+  await clock.advance(3_600 * second);
+  for (const end of failing) end(false);
+  t.equal(limit.value, 8);
 });
 
 t.test('for any course of work it stays between least and most, and leaves no timer when nothing runs', async (t) => {
