@@ -6,6 +6,7 @@
  * kuberuntime/kuberuntime_container.go:startContainer and calcRestartCountByLogDir (attempts), pod_workers.go:completeWork
  * (backoff), pleg/generic.go (relist).
  */
+import { setMaxListeners } from 'node:events';
 import { mkdirSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import * as grpc from '@grpc/grpc-js';
@@ -124,8 +125,11 @@ export class KubeletLike {
     this.#startedMs = this.#clock.now();
     const allRun = new AbortController();
     const over = AbortSignal.any([signal, allRun.signal]);
+    // Every pod listens.
+    setMaxListeners(0, over);
+    const working = Promise.all(pods.map((pod) => this.#work(pod, over)));
     const relisting = this.#relist(over);
-    await Promise.all(pods.map((pod) => this.#work(pod, over)));
+    await working;
     allRun.abort();
     await relisting;
     this.#cri.close();
