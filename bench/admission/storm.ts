@@ -1,0 +1,182 @@
+/** Many pods at once on one node that gets slower the more it does, through Holdfast's whole call path, in virtual time. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { pino } from 'pino';
+import { Metrics } from '../../src/admin/metrics.js';
+import type { HoldfastConfig } from '../../src/config/config.js';
+import { defaults } from '../../src/config/defaults.js';
+import { Contention } from '../../src/harness/contention.js';
+import type { Caller } from '../../src/harness/cri-caller.js';
+import { KubeletLike, type PodTimeline } from '../../src/harness/kubelet-like.js';
+import { SimulatedRuntime } from '../../src/harness/simulated-runtime.js';
+import { newCore } from '../../src/proxy/core.js';
+import { Random } from '../../test/fuzz/random.js';
+import { ManualClock } from '../../test/support/manual-clock.js';
+import { callerThrough, upstreamTo } from './in-process.js';
+
+export interface StormOptions {
+  readonly pods: number;
+  /** How long the kubelet waits for RunPodSandbox, in ms; for all else it waits half of that. */
+  readonly deadlineMs: number;
+  /** How long a pod sandbox, a container and a start take each on an idle node, in ms. */
+  readonly baseMs: number;
+  /** See ContentionOptions. */
+  readonly contention: number;
+  readonly cores: number;
+  readonly seed: number;
+}
+
+/** How Holdfast admits. */
+export type Arm = 'off' | 'adaptive' | { readonly limit: number };
+
+export interface Sample {
+  /** Since the storm began. */
+  readonly atMs: number;
+  readonly limit: number;
+  /** Creations and starts the runtime is at. */
+  readonly running: number;
+  readonly queued: number;
+  /** What the kernel would show as `some avg10` of the CPU, in percent. */
+  readonly pressure: number;
+}
+
+export interface Outcome {
+  /** When the last pod, and the last of the first 95 % of them, ran; null: not within `longestMs`. */
+  readonly allRunningMs: number | null;
+  readonly p95RunningMs: number | null;
+  /** RunPodSandbox, CreateContainer and StartContainer calls of the kubelet that ended in an error. */
+  readonly failedCalls: number;
+  /** Pod sandboxes, containers and starts that the runtime began. */
+  readonly creations: number;
+  readonly samples: readonly Sample[];
+}
+
+/** How long an arm is watched at most. */
+export const longestMs = 3_600_000;
+const sampleEveryMs = 1_000;
+/** The pods are asked for within this. */
+const spreadMs = 1_000;
+const relistMs = 1_000;
+const backoffMs = [10_000, 15_000] as const;
+
+const making = new Set(['RunPodSandbox', 'CreateContainer', 'StartContainer']);
+
+function configOf(arm: Arm, cores: number, directory: string): HoldfastConfig {
+  const admission =
+    typeof arm === 'string' ? { admission: arm } : ({ admission: 'fixed', maxCreations: arm.limit } as const);
+  return {
+    ...defaults,
+    listen: path.join(directory, 'holdfast.sock'),
+    runtime: path.join(directory, 'runtime.sock'),
+    // Links are made by calls of the file system, which end in real time.
+    linkLogs: false,
+    // What the defaults would be on a machine like the simulated one.
+    startCreations: Math.max(16, 4 * cores),
+    maxCreations: Math.max(64, 16 * cores),
+    ...admission,
+  };
+}
+
+/** One storm on a fresh node: the same figures for the same options and arm. */
+export async function storm(options: StormOptions, arm: Arm): Promise<Outcome> {
+  const directory = mkdtempSync(path.join(tmpdir(), 'hfstorm-'));
+  try {
+    return await stormIn(directory, options, arm);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+async function stormIn(directory: string, options: StormOptions, arm: Arm): Promise<Outcome> {
+  const { pods, deadlineMs, baseMs, cores, seed } = options;
+  const clock = new ManualClock();
+  const startMs = clock.now();
+  const config = configOf(arm, cores, directory);
+  const contention = new Contention(clock, { coefficient: options.contention, cores });
+  const runtime = new SimulatedRuntime({
+    socketPath: config.runtime,
+    clock,
+    contention,
+    runPodSandboxMs: baseMs,
+    createContainerMs: baseMs,
+    startContainerMs: baseMs,
+  });
+  const core = newCore(config, {
+    log: pino({ enabled: false }),
+    clock,
+    metrics: new Metrics(),
+    upstream: upstreamTo(runtime, clock),
+    readPressure: (resource) => (resource === 'cpu' ? contention.avg10 : 0),
+  });
+  const { caller, failures } = countFailures(callerThrough(core, runtime, clock));
+  const random = new Random(seed);
+  const kubelet = new KubeletLike({
+    caller,
+    podLogsDirectory: path.join(directory, 'logs'),
+    pods: Array.from({ length: pods }, (_, n) => `pod-${n}`),
+    spreadMs,
+    requestTimeoutMs: deadlineMs / 2,
+    backoffMs,
+    relistMs,
+    clock,
+    random: () => random.uint32() / 2 ** 32,
+  });
+
+  const samples: Sample[] = [];
+  const tooLong = new AbortController();
+  let over = false;
+  const running = kubelet.run(tooLong.signal).finally(() => {
+    over = true;
+  });
+  while (!over && clock.now() - startMs < longestMs) {
+    samples.push({
+      atMs: clock.now() - startMs,
+      limit: core.admission.limit,
+      running: contention.running,
+      queued: core.admission.queued,
+      pressure: contention.avg10,
+    });
+    await clock.advance(sampleEveryMs);
+  }
+  tooLong.abort();
+  const runningMs = whenRunning(await running);
+  const { made } = runtime;
+  const outcome: Outcome = {
+    allRunningMs: runningMs[pods - 1] ?? null,
+    p95RunningMs: runningMs[Math.ceil(pods * 0.95) - 1] ?? null,
+    failedCalls: failures(),
+    creations: made.sandboxes.length + made.containers.length + made.starts.length,
+    samples,
+  };
+  core.close();
+  await runtime.close();
+  return outcome;
+}
+
+/** Counts the failed calls that make something; one that the storm's end cuts short has not failed. */
+function countFailures(inner: Caller): { caller: Caller; failures(): number } {
+  let failed = 0;
+  return {
+    caller: {
+      async call(method, request, timeoutMs, signal) {
+        try {
+          return await inner.call(method, request, timeoutMs, signal);
+        } catch (error) {
+          if (making.has(method) && !signal.aborted) failed += 1;
+          throw error;
+        }
+      },
+      close: () => inner.close(),
+    },
+    failures: () => failed,
+  };
+}
+
+/** When each pod that runs came to run, in ms since the start, earliest first. */
+function whenRunning(timelines: readonly PodTimeline[]): number[] {
+  return timelines
+    .flatMap(({ events }) => events.filter(({ phase }) => phase === 'running').slice(0, 1))
+    .map(({ atMs }) => atMs)
+    .sort((a, b) => a - b);
+}

@@ -1,0 +1,87 @@
+import { execFile } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import t, { type Test } from 'tap';
+import { bestFixed, compare } from '../../bench/admission/compare.js';
+import { type StormOptions, storm } from '../../bench/admission/storm.js';
+
+const small: StormOptions = { pods: 20, deadlineMs: 8_000, baseMs: 1_000, contention: 0.05, cores: 4, seed: 7 };
+
+/** Runs the command as `npm run bench:admission` does. */
+async function bench(t: Test, ...options: string[]) {
+  const directory = mkdtempSync(path.join(tmpdir(), 'bench-'));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const json = path.join(directory, 'figures.json');
+  const svg = path.join(directory, 'chart.svg');
+  const args = ['--import', 'tsx', 'bench/admission.ts', '--json', json, '--svg', svg, ...options];
+  const { stdout } = await promisify(execFile)(process.execPath, args);
+  return { stdout, figures: JSON.parse(readFileSync(json, 'utf8')), chart: readFileSync(svg, 'utf8') };
+}
+
+t.test('one seed gives the same storm twice, another one another', async (t) => {
+  const [first, second] = [await compare(small, [2, 4, 8]), await compare(small, [2, 4, 8])];
+  t.same(first, second);
+  t.notSame((await storm({ ...small, seed: 8 }, 'off')).samples, first.off.samples);
+});
+
+t.test('too low a limit leaves cores idle, too high a one wastes them on contention', async (t) => {
+  const comparison = await compare({ ...small, contention: 0.5 }, [1, 4, 20]);
+  const [one, four, twenty] = comparison.fixed.map(({ allRunningMs }) => allRunningMs ?? Infinity);
+  t.equal(bestFixed(comparison)?.limit, 4);
+  // 60 creations and starts of 1 s each, one after the other or four at once, in a storm that begins within 1 s.
+  t.ok((one ?? 0) >= 60_000 && (one ?? 0) < 65_000, `limit 1: ${one}`);
+  t.ok((four ?? 0) >= 15_000 && (four ?? 0) < 20_000, `limit 4: ${four}`);
+  t.ok((twenty ?? 0) > 2 * (four ?? 0), `limit 20: ${twenty}`);
+  for (const { limit, samples, creations } of comparison.fixed) {
+    t.equal(Math.max(...samples.map(({ running }) => running)), limit);
+    t.equal(creations, 60, 'nothing is made twice');
+  }
+});
+
+t.test('calls fail where the work before them takes longer than the kubelet waits, and only there', async (t) => {
+  t.equal((await storm({ ...small, pods: 4 }, { limit: 4 })).failedCalls, 0);
+  t.ok((await storm(small, { limit: 1 })).failedCalls > 20);
+});
+
+t.test('pods that do not come to run within the hour are said not to', async (t) => {
+  const slow = { ...small, pods: 1, baseMs: 1_000_000, deadlineMs: 8_000 };
+  t.match(await storm(slow, { limit: 1 }), { allRunningMs: null, p95RunningMs: null });
+});
+
+t.test('the command writes a table, figures and a chart', async (t) => {
+  const { stdout, figures, chart } = await bench(t, '--pods', '20', '--limits', '4,2', '--seed', '7');
+  t.same(Object.keys(figures), ['off', 'fixed', 'adaptive']);
+  t.same(
+    figures.fixed.map(({ limit }: { limit: number }) => limit),
+    [4, 2],
+  );
+  for (const arm of [figures.off, figures.adaptive, ...figures.fixed]) {
+    for (const key of ['allRunningMs', 'p95RunningMs', 'failedCalls', 'creations']) t.type(arm[key], 'number', key);
+  }
+  t.match(stdout, /^adaptive ÷ best fixed \(limit 4\): \d+\.\d\d$/m);
+  t.match(stdout, /^adaptive ÷ off: \d+\.\d\d$/m);
+  t.match(chart, /^<svg xmlns.*best fixed limit \(4\).*<\/svg>\n$/s);
+});
+
+t.test('a bad option is refused in one line that names it', async (t) => {
+  for (const [option, value] of [
+    ['--pods', '0'],
+    ['--deadline', '1.5'],
+    ['--base', ''],
+    ['--contention', '-1'],
+    ['--contention', ''],
+    ['--cores', 'many'],
+    ['--seed', 'x'],
+    ['--limits', '1,,2'],
+    ['--no-such-option', '1'],
+  ] as const) {
+    const refused = await bench(t, `${option}=${value}`).then(
+      () => undefined,
+      (error: { code: number; stderr: string }) => error,
+    );
+    t.equal(refused?.code, 2, `${option}=${value}`);
+    t.match(refused?.stderr, new RegExp(`^bench:admission: [^\n]*${option}[^\n]*\n$`));
+  }
+});
