@@ -42,7 +42,6 @@ export interface Option<T> {
 
 export type OptionTable = { readonly [K in keyof HoldfastConfig]: Option<HoldfastConfig[K]> };
 
-/** See adaptive-limit.ts for what was measured. */
 const maxCreations = String(Math.max(64, 16 * availableParallelism()));
 
 export const options: OptionTable = {
@@ -138,7 +137,7 @@ export const options: OptionTable = {
     name: 'start-creations',
     group: 'Admission',
     kind: count(1, 10_000),
-    defaultText: 'the larger of 16 and 4 per core',
+    defaultText: 'the larger of 8 and 4 per core',
     description: 'Limit that --admission adaptive begins with',
   },
   lateAfter: {
@@ -159,7 +158,7 @@ export const options: OptionTable = {
     name: 'pressure-cpu',
     group: 'Admission',
     kind: orOff(percent(100)),
-    default: '60',
+    default: '90',
     description:
       'CPU pressure (percent, some avg10 in /proc/pressure/cpu) above which the limit goes down, once per 10 s',
   },
@@ -167,7 +166,7 @@ export const options: OptionTable = {
     name: 'pressure-io',
     group: 'Admission',
     kind: orOff(percent(100)),
-    default: '60',
+    default: '80',
     description: 'The same for I/O pressure',
   },
   pressureMemory: {

@@ -67,9 +67,9 @@ export class Contention {
     return 1 + coefficient * Math.max(0, this.running / this.#capacity - cores) ** 1.5;
   }
 
-  /** Share of the time that work stands still now, from 0 to 1. */
+  /** Share of the time in which some of the work stands still, from 0 to 1, where each does so by itself. */
   get stalledShare(): number {
-    return 1 - 1 / this.slowdown;
+    return 1 - (1 / this.slowdown) ** this.running;
   }
 
   /** The same, averaged over some 10 s, in percent: what the kernel shows as `avg10`. */

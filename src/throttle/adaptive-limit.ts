@@ -63,6 +63,9 @@ export class AdaptiveLimit implements ConcurrencyLimit {
   /** Of work that began in this round, and in the one before. */
   #usual = { now: new UsualTime(), before: new UsualTime() };
   #sampledMs = Number.NEGATIVE_INFINITY;
+  #endedMs = Number.NEGATIVE_INFINITY;
+  /** The pressure was not read since work began after so long a pause that what it shows is not from work. */
+  #workBegins = false;
   #cancelSample: (() => void) | undefined;
 
   constructor(clock: Clock, options: AdaptiveLimitOptions) {
@@ -78,13 +81,15 @@ export class AdaptiveLimit implements ConcurrencyLimit {
   begin({ kind, deadlineMs }: Pick<Work, 'kind' | 'deadlineMs'>): (succeeded: boolean) => void {
     const round = this.#round;
     const beganMs = this.#clock.now();
+    if (this.#running === 0 && beganMs - this.#endedMs >= pressureWindowMs) this.#workBegins = true;
     this.#running += 1;
     this.#mostAtOnce = Math.max(this.#mostAtOnce, this.#running);
     this.#keepSampling();
     return (succeeded) => {
       this.#running -= 1;
       this.#ended += 1;
-      if (succeeded) this.#judge({ kind, deadlineMs, round, tookMs: this.#clock.now() - beganMs });
+      this.#endedMs = this.#clock.now();
+      if (succeeded) this.#judge({ kind, deadlineMs, round, tookMs: this.#endedMs - beganMs });
     };
   }
 
@@ -148,7 +153,8 @@ export class AdaptiveLimit implements ConcurrencyLimit {
       return;
     }
     this.#sampledMs = this.#clock.now();
-    this.#options.pressure.sample();
+    this.#options.pressure.sample(this.#workBegins);
+    this.#workBegins = false;
     this.#heedPressure();
     this.#keepSampling();
   }

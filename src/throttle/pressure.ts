@@ -37,6 +37,8 @@ export class Pressure {
   readonly #options: PressureOptions;
   readonly #latest = new Map<Resource, number>();
   readonly #toldOf = new Set<Resource>();
+  /** Over their thresholds before there was any work: not for its sake. Until they have been under once. */
+  #ofOthers = new Set<Resource>();
 
   constructor(options: PressureOptions) {
     this.#options = options;
@@ -47,7 +49,8 @@ export class Pressure {
     return this.#latest;
   }
 
-  sample(): void {
+  /** @param workBegins Nothing has run until now, so that what is read has other reasons. */
+  sample(workBegins: boolean): void {
     const { read, thresholds, unavailable } = this.#options;
     for (const resource of resources) {
       if (thresholds[resource] === undefined) continue;
@@ -59,13 +62,20 @@ export class Pressure {
         this.#toldOf.add(resource);
       }
     }
+    const over = new Set(this.#over.map(([resource]) => resource));
+    this.#ofOthers = workBegins ? over : new Set([...this.#ofOthers].filter((resource) => over.has(resource)));
   }
 
-  /** A resource whose pressure was over its threshold when last read. */
+  /** A resource whose pressure was over its threshold when last read, and had not been before there was work. */
   get over(): { readonly resource: Resource; readonly percent: number } | undefined {
-    for (const [resource, percent] of this.#latest) {
-      if (percent > (this.#options.thresholds[resource] ?? Number.POSITIVE_INFINITY)) return { resource, percent };
-    }
-    return undefined;
+    const found = this.#over.find(([resource]) => !this.#ofOthers.has(resource));
+    return found && { resource: found[0], percent: found[1] };
+  }
+
+  get #over(): [Resource, number][] {
+    const { thresholds } = this.#options;
+    return [...this.#latest].filter(
+      ([resource, percent]) => percent > (thresholds[resource] ?? Number.POSITIVE_INFINITY),
+    );
   }
 }

@@ -227,6 +227,7 @@ t.test('pressure over its threshold takes it down, once in the 10 s that the ave
 
 t.test('it does not go up under pressure', async (t) => {
   const { limit, round, percent } = pressed({ least: 8 });
+  await round(second);
   percent.cpu = 61;
   for (let n = 0; n < 20; n += 1) await round(second);
   t.equal(limit.value, 8);
@@ -244,6 +245,22 @@ t.test('pressure that others make while the limit is not in use does not take it
     for (const end of ends) end(true);
   }
   t.equal(limit.value, 8);
+});
+
+t.test('pressure that was there before work began does not take it down', async (t) => {
+  const { limit, round, percent } = pressed();
+  percent.cpu = 100;
+  for (let n = 0; n < 30; n += 1) await round(second);
+  t.equal(limit.value, 20);
+});
+
+t.test('pressure that its own work has left behind still counts when more work comes', async (t) => {
+  const { clock, limit, round, percent } = pressed({ most: 8 });
+  for (let n = 0; n < 5; n += 1) await round(second);
+  percent.cpu = 100;
+  await clock.advance(5 * second);
+  for (let n = 0; n < 5; n += 1) await round(second);
+  t.equal(limit.value, 4);
 });
 
 t.test('pressure is read at most once a second, and only while work runs', async (t) => {

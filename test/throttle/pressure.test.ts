@@ -46,10 +46,10 @@ function stage(thresholds: Partial<Record<Resource, number>>) {
 t.test('what is over its threshold is told with its pressure; at the threshold is not over it', async (t) => {
   const { pressure, percent } = stage({ cpu: 60, memory: 20 });
   percent.set('cpu', 60).set('memory', 0);
-  pressure.sample();
+  pressure.sample(false);
   t.equal(pressure.over, undefined);
   percent.set('memory', 20.5);
-  pressure.sample();
+  pressure.sample(false);
   t.same(pressure.over, { resource: 'memory', percent: 20.5 });
   t.same(
     [...pressure.latest],
@@ -62,21 +62,37 @@ t.test('what is over its threshold is told with its pressure; at the threshold i
 
 t.test('a resource without a threshold is not read', async (t) => {
   const { pressure, asked } = stage({ io: 50 });
-  pressure.sample();
+  pressure.sample(false);
   t.same(asked, ['io']);
+});
+
+t.test('pressure that was there before work began does not count until it has been gone once', async (t) => {
+  const { pressure, percent } = stage({ cpu: 60, io: 60 });
+  percent.set('cpu', 90).set('io', 0);
+  pressure.sample(true);
+  pressure.sample(false);
+  t.equal(pressure.over, undefined);
+  percent.set('io', 61);
+  pressure.sample(false);
+  t.match(pressure.over, { resource: 'io' });
+  percent.set('cpu', 59).set('io', 0);
+  pressure.sample(false);
+  percent.set('cpu', 61);
+  pressure.sample(false);
+  t.match(pressure.over, { resource: 'cpu' });
 });
 
 t.test('what cannot be read is said once, does not count, and is used when it comes', async (t) => {
   const { pressure, percent, told } = stage({ cpu: 60 });
-  pressure.sample();
-  pressure.sample();
+  pressure.sample(false);
+  pressure.sample(false);
   t.same(told, ['cpu']);
   t.equal(pressure.over, undefined);
   percent.set('cpu', 90);
-  pressure.sample();
+  pressure.sample(false);
   t.match(pressure.over, { resource: 'cpu' });
   percent.clear();
-  pressure.sample();
+  pressure.sample(false);
   t.equal(pressure.over, undefined);
   t.same(told, ['cpu']);
 });

@@ -1,4 +1,5 @@
 /** Storms of pods on a node that gets slower the more it does at once, in virtual time: the same on every machine. */
+import { setMaxListeners } from 'node:events';
 import t from 'tap';
 import { Contention, type ContentionOptions } from '../../src/harness/contention.js';
 import { AdaptiveLimit, type LimitMove } from '../../src/throttle/adaptive-limit.js';
@@ -14,6 +15,7 @@ interface Storm extends ContentionOptions {
 
 const deadlineMs = { podSandbox: 8_000, container: 4_000, start: 4_000 };
 const never = new AbortController().signal;
+setMaxListeners(0, never);
 
 class Node {
   readonly clock = new ManualClock();
@@ -40,7 +42,7 @@ class Node {
       most: 64,
       decreaseFactor: 0.5,
       deadlineShare: 0.5,
-      pressure: new Pressure({ read, thresholds: { cpu: 60 }, unavailable: () => {} }),
+      pressure: new Pressure({ read, thresholds: { cpu: 90 }, unavailable: () => {} }),
       moved: (move) => this.moves.push(move),
     });
   }
