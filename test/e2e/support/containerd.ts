@@ -153,6 +153,18 @@ export class RealContainerd {
     return this.#count('oci.log', 'create');
   }
 
+  /** How many of the above, CNI ADDs and OCI creates together, have been under way at once at the most. */
+  mostAtOnce(): number {
+    let now = 0;
+    let most = 0;
+    for (const line of read(this.#path('under-way.log')).split('\n')) {
+      if (line === 'begun') now += 1;
+      if (line === 'ended') now -= 1;
+      most = Math.max(most, now);
+    }
+    return most;
+  }
+
   /**
    * From here on CreateContainer of the image `images.volume` does not end until the gate is opened, while everything else
    * is served. The kernel opens the gate by itself after /proc/sys/fs/lease-break-time (45 s by default).
@@ -267,8 +279,9 @@ export class RealContainerd {
     writeScript(
       this.#path('cni/bin/slowbridge'),
       `[ "$CNI_COMMAND" = VERSION ] || echo "$CNI_COMMAND $CNI_CONTAINERID" >>'${this.#path('cni.log')}'
-[ "$CNI_COMMAND" != ADD ] || wait_for '${this.#path('cni-delay')}'
-exec '${path.join(plugins, 'bridge')}'`,
+bridge='${path.join(plugins, 'bridge')}'
+[ "$CNI_COMMAND" = ADD ] || exec "$bridge"
+under_way '${this.#path('under-way.log')}' '${this.#path('cni-delay')}' "$bridge"`,
     );
     this.setCniDelay(0);
     const octet = (): number => Math.floor(Math.random() * 256);
@@ -299,11 +312,12 @@ for word; do
   [ "$word" != create ] || command=create
   last=$word
 done
+runc='${find('runc') ?? 'runc'}'
 if [ "$command" = create ] && ! grep -q '"io.kubernetes.cri.container-type":"sandbox"' "$bundle/config.json"; then
   echo "create $last" >>'${this.#path('oci.log')}'
-  wait_for '${this.#path('start-delay')}'
+  under_way '${this.#path('under-way.log')}' '${this.#path('start-delay')}' "$runc" "$@"
 fi
-exec '${find('runc') ?? 'runc'}' "$@"`,
+exec "$runc" "$@"`,
     );
     this.setStartDelay(0);
   }
@@ -340,14 +354,28 @@ export interface CreateGate {
   open(): Promise<void>;
 }
 
-/** A script with `wait_for FILE`: waits until as many milliseconds as the file says have passed. */
+/**
+ * A script with `under_way LOG FILE COMMAND…`: waits until as many milliseconds as the file says have passed, then runs the command
+ * and exits as it did. The log has a `begun` before and an `ended` after.
+ */
 function writeScript(file: string, body: string): void {
   const script = `#!${find('bash') ?? '/bin/bash'}
 wait_for() {
-  local begin=\${EPOCHREALTIME/[.,]/} delay
+  local begin=\${EPOCHREALTIME/[.,]/} delay silence
+  exec {silence}<> <(:)
   while read -r delay <"$1" || true; [ $((\${EPOCHREALTIME/[.,]/} - begin)) -lt $((delay * 1000)) ]; do
-    sleep 0.02 <&- >&- 2>&-
+    read -r -t 0.02 -u "$silence" || true
   done
+  exec {silence}>&-
+}
+under_way() {
+  local log=$1 delay=$2 code=0
+  shift 2
+  echo begun >>"$log"
+  wait_for "$delay"
+  "$@" || code=$?
+  echo ended >>"$log"
+  exit $code
 }
 ${body}
 `;
