@@ -72,7 +72,7 @@ function configOf(arm: Arm, cores: number, directory: string): HoldfastConfig {
     // Links are made by calls of the file system, which end in real time.
     linkLogs: false,
     // What the defaults would be on a machine like the simulated one.
-    startCreations: Math.max(8, 4 * cores),
+    startCreations: Math.max(16, 4 * cores),
     maxCreations: Math.max(64, 16 * cores),
     ...admission,
   };
@@ -107,7 +107,10 @@ async function stormIn(directory: string, options: StormOptions, arm: Arm): Prom
     clock,
     metrics: new Metrics(),
     upstream: upstreamTo(runtime, clock),
-    readPressure: (resource) => (resource === 'cpu' ? contention.avg10 : 0),
+    readPressure: (resource) =>
+      resource === 'cpu'
+        ? { avg10: contention.avg10, stalledMs: contention.totalStalledMs }
+        : { avg10: 0, stalledMs: 0 },
   });
   const { caller, failures } = countFailures(callerThrough(core, runtime, clock));
   const random = new Random(seed);

@@ -32,8 +32,9 @@ export class Contention {
   #progress = 0;
   #capacity = 1;
   #settledMs: number;
-  /** Since the last average. */
+  /** Since the last average, and in all. */
   #stalledMs = 0;
+  #totalStalledMs = 0;
   #averageDueMs: number;
   #average = 0;
   #cancelTimer = (): void => undefined;
@@ -76,6 +77,12 @@ export class Contention {
   get avg10(): number {
     this.#settle();
     return 100 * this.#average;
+  }
+
+  /** For how long some of the work has stood still since the start, in ms. */
+  get totalStalledMs(): number {
+    this.#settle();
+    return this.#totalStalledMs;
   }
 
   /** Resolves when work that takes `baseMs` alone is done, or when the signal fires: then it is given up. */
@@ -128,7 +135,9 @@ export class Contention {
   }
 
   #stall(untilMs: number): void {
-    this.#stalledMs += (untilMs - this.#settledMs) * this.stalledShare;
+    const stalledMs = (untilMs - this.#settledMs) * this.stalledShare;
+    this.#stalledMs += stalledMs;
+    this.#totalStalledMs += stalledMs;
     this.#settledMs = untilMs;
   }
 }

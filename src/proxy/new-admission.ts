@@ -30,7 +30,7 @@ const placeMs = 240_000;
  * fixed limit and followed a change of capacity.
  */
 const defaultLeast = 2;
-const defaultStart = Math.max(8, 4 * availableParallelism());
+const defaultStart = Math.max(16, 4 * availableParallelism());
 
 export interface AdmissionDeps {
   readonly log: Logger;

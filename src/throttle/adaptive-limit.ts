@@ -24,7 +24,7 @@ export interface AdaptiveLimitOptions {
 export interface LimitMove {
   readonly from: number;
   readonly to: number;
-  readonly reason: 'work ends in time' | 'work is late' | 'pressure';
+  readonly reason: 'work ends in time' | 'the node is idle' | 'work is late' | 'pressure';
   readonly detail: Readonly<Record<string, unknown>>;
 }
 
@@ -34,6 +34,12 @@ export interface LimitMove {
  * takes half as long, as much gets done at either limit, so the best one is between the two.
  */
 const slowdownThatCounts = 2;
+
+/**
+ * By how much the limit goes up in a second in which all it allows was running and nothing on the node was short. Such work waits for
+ * something else (a CNI controller, a registry, a hung mount), and more of it costs the node nothing.
+ */
+const idleFactor = 1.5;
 
 interface Ended {
   readonly kind: WorkKind;
@@ -115,7 +121,12 @@ export class AdaptiveLimit implements ConcurrencyLimit {
     if (this.#inTime < this.#value) return;
     const wasInUse = this.#mostAtOnce >= this.#value;
     this.#countAnew();
-    if (wasInUse && this.#value < this.#options.most) this.#moveTo(this.#value + 1, 'work ends in time', {});
+    if (wasInUse) this.#moveUp(this.#value + 1, 'work ends in time');
+  }
+
+  #moveUp(to: number, reason: LimitMove['reason']): void {
+    const most = Math.min(to, this.#options.most);
+    if (most > this.#value) this.#moveTo(most, reason, {});
   }
 
   #goDown(reason: 'work is late' | 'pressure', detail: LimitMove['detail']): void {
@@ -153,16 +164,16 @@ export class AdaptiveLimit implements ConcurrencyLimit {
       return;
     }
     this.#sampledMs = this.#clock.now();
-    this.#options.pressure.sample(this.#workBegins);
+    this.#options.pressure.sample(this.#sampledMs, this.#workBegins);
     this.#workBegins = false;
-    this.#heedPressure();
+    this.#heedPressure(this.#options.pressure);
     this.#keepSampling();
   }
 
-  /** The average shows what a move has done only after its window; until then another would be for the same reason. */
-  #heedPressure(): void {
-    const over = this.#options.pressure?.over;
+  #heedPressure({ isIdle, over }: Pressure): void {
+    if (isIdle && this.#running >= this.#value) this.#moveUp(Math.ceil(this.#value * idleFactor), 'the node is idle');
     if (over === undefined || this.#mostAtOnce < this.#value || this.#ended < this.#value) return;
+    // The average shows what a move has done only after its window; until then another would be for the same reason.
     if (this.#clock.now() - this.#roundBeganMs < pressureWindowMs) return;
     this.#goDown('pressure', { ...over });
   }

@@ -9,19 +9,29 @@ export const resources = ['cpu', 'io', 'memory'] as const;
 
 export type Resource = (typeof resources)[number];
 
-/** @returns `some avg10` in percent. @throws Where it cannot be read. */
-export type ReadPressure = (resource: Resource) => number;
+export interface PressureReading {
+  /** `some avg10`, in percent. */
+  readonly avg10: number;
+  /** `some total`: since the start of the machine or cgroup, in ms. */
+  readonly stalledMs: number;
+}
+
+/** @throws Where it cannot be read. */
+export type ReadPressure = (resource: Resource) => PressureReading;
 
 /** The average looks back about this far, so a change of the limit shows in it only after as long, in ms. */
 export const pressureWindowMs = 10_000;
+
+/** Share of the time below which a resource is hardly used. */
+const idleShare = 0.1;
 
 /** @param cgroup Directory of a cgroup (v2), e.g. /sys/fs/cgroup/kubepods.slice; undefined: the whole machine. */
 export function pressureFiles(cgroup: string | undefined): ReadPressure {
   return (resource) => {
     const file = cgroup === undefined ? `/proc/pressure/${resource}` : path.join(cgroup, `${resource}.pressure`);
-    const average = /^some avg10=(\d+(?:\.\d+)?) /m.exec(readFileSync(file, 'utf8'))?.[1];
-    if (average === undefined) throw new Error(`${file} holds no line "some avg10=…"`);
-    return Number(average);
+    const [, avg10, totalUs] = /^some avg10=(\d+(?:\.\d+)?) .*total=(\d+)$/m.exec(readFileSync(file, 'utf8')) ?? [];
+    if (avg10 === undefined) throw new Error(`${file} holds no line "some avg10=… total=…"`);
+    return { avg10: Number(avg10), stalledMs: Number(totalUs) / 1000 };
   };
 }
 
@@ -35,7 +45,9 @@ export interface PressureOptions {
 
 export class Pressure {
   readonly #options: PressureOptions;
-  readonly #latest = new Map<Resource, number>();
+  readonly #latest = new Map<Resource, PressureReading>();
+  #sampledMs = 0;
+  #isIdle = false;
   readonly #toldOf = new Set<Resource>();
   /** Over their thresholds before there was any work: not for its sake. Until they have been under once. */
   #ofOthers = new Set<Resource>();
@@ -44,26 +56,37 @@ export class Pressure {
     this.#options = options;
   }
 
-  /** What was last read, in percent. */
+  /** `some avg10` when it was last read, in percent. */
   get latest(): ReadonlyMap<Resource, number> {
-    return this.#latest;
+    return new Map([...this.#latest].map(([resource, { avg10 }]) => [resource, avg10]));
   }
 
   /** @param workBegins Nothing has run until now, so that what is read has other reasons. */
-  sample(workBegins: boolean): void {
+  sample(nowMs: number, workBegins: boolean): void {
     const { read, thresholds, unavailable } = this.#options;
+    const shares: number[] = [];
     for (const resource of resources) {
       if (thresholds[resource] === undefined) continue;
       try {
-        this.#latest.set(resource, read(resource));
+        const reading = read(resource);
+        const stalledMs = reading.stalledMs - (this.#latest.get(resource)?.stalledMs ?? Number.NEGATIVE_INFINITY);
+        shares.push(stalledMs / (nowMs - this.#sampledMs));
+        this.#latest.set(resource, reading);
       } catch (error) {
         this.#latest.delete(resource);
         if (!this.#toldOf.has(resource)) unavailable(resource, error);
         this.#toldOf.add(resource);
       }
     }
+    this.#sampledMs = nowMs;
+    this.#isIdle = !workBegins && shares.length > 0 && shares.every((share) => share < idleShare);
     const over = new Set(this.#over.map(([resource]) => resource));
     this.#ofOthers = workBegins ? over : new Set([...this.#ofOthers].filter((resource) => over.has(resource)));
+  }
+
+  /** Whether nothing at all was short between the last two readings; the average would know only seconds later. */
+  get isIdle(): boolean {
+    return this.#isIdle;
   }
 
   /** A resource whose pressure was over its threshold when last read, and had not been before there was work. */
@@ -74,7 +97,7 @@ export class Pressure {
 
   get #over(): [Resource, number][] {
     const { thresholds } = this.#options;
-    return [...this.#latest].filter(
+    return [...this.latest].filter(
       ([resource, percent]) => percent > (thresholds[resource] ?? Number.POSITIVE_INFINITY),
     );
   }

@@ -117,7 +117,10 @@ t.test('with admission off everything is carried out at once', async (t) => {
 });
 
 t.test('the limit goes down when a creation was late, and metrics and log say so', async (t) => {
-  const rig = await Rig.start(t, { config: { startCreations: 4, maxCreations: 4 }, readPressure: () => 12.5 });
+  const rig = await Rig.start(t, {
+    config: { startCreations: 4, maxCreations: 4 },
+    readPressure: () => ({ avg10: 12.5, stalledMs: Number.POSITIVE_INFINITY }),
+  });
   t.same(await gauge(rig, 'holdfast_admission_limit'), { '': '4' });
   const hold = rig.runtime.hold('runPodSandbox');
   const requests = [1, 2, 3, 4, 5].map((n) => rig.pod({ uid: `${n}` }).runPodSandboxRequest());

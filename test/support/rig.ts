@@ -32,6 +32,9 @@ export interface RigOptions {
   readonly readPressure?: ReadPressure;
 }
 
+/** Neither short nor idle. */
+const noPressure: ReadPressure = () => ({ avg10: 0, stalledMs: Number.POSITIVE_INFINITY });
+
 export class Rig {
   readonly directory = mkdtempSync(path.join(tmpdir(), 'hf-'));
   readonly clock = new ManualClock();
@@ -58,7 +61,7 @@ export class Rig {
       ...options.config,
     };
     this.#maxConnections = options.maxConnections;
-    this.#readPressure = options.readPressure ?? (() => 0);
+    this.#readPressure = options.readPressure ?? noPressure;
     this.direct = new CriClient(runtimePath);
     this.client = new CriClient(this.config.listen);
   }

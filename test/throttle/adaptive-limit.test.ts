@@ -196,18 +196,21 @@ t.test('for any course of work it stays between least and most, and leaves no ti
   t.pass('held for every run');
 });
 
+/** A node on which something is short for some of the time, but `percent` says how much of it the kernel shows. */
 function pressed(options: Partial<AdaptiveLimitOptions> = {}) {
   const percent: Record<Resource, number> = { cpu: 0, io: 0, memory: 0 };
+  const stalled = { share: 0.5 };
   let reads = 0;
   const pressure = new Pressure({
     read: (resource) => {
       if (resource === 'cpu') reads += 1;
-      return percent[resource];
+      return { avg10: percent[resource], stalledMs: on.clock.now() * stalled.share };
     },
     thresholds: { cpu: 60, io: 50 },
     unavailable: () => {},
   });
-  return { ...stage({ pressure, ...options }), percent, reads: () => reads };
+  const on = stage({ pressure, ...options });
+  return { ...on, percent, stalled, reads: () => reads };
 }
 
 t.test('pressure over its threshold takes it down, once in the 10 s that the average looks back', async (t) => {
@@ -262,6 +265,37 @@ t.test('pressure that its own work has left behind still counts when more work c
   for (let n = 0; n < 5; n += 1) await round(second);
   t.equal(limit.value, 4);
 });
+
+t.test('goes up by half in each second in which the node is idle though all that may run does', async (t) => {
+  const { clock, limit, begin, stalled, moves } = pressed();
+  stalled.share = 0.09;
+  begin(limit.value);
+  const values: number[] = [];
+  for (let n = 0; n < 4; n += 1) {
+    const before = limit.value;
+    await clock.advance(second);
+    values.push(limit.value);
+    begin(limit.value - before);
+  }
+  t.same(values, [12, 18, 20, 20]);
+  t.match(moves[0], { from: 8, to: 12, reason: 'the node is idle' });
+});
+
+t.test(
+  'an idle node is no reason to go up where less runs than may, or where something is short at times',
+  async (t) => {
+    const { clock, limit, begin, stalled } = pressed();
+    begin(7);
+    stalled.share = 0;
+    await clock.advance(3 * second);
+    t.equal(limit.value, 8);
+    begin(1);
+    stalled.share = 0.11;
+    await clock.advance(second);
+    await clock.advance(3 * second);
+    t.equal(limit.value, 8);
+  },
+);
 
 t.test('pressure is read at most once a second, and only while work runs', async (t) => {
   const { clock, begin, reads } = pressed();

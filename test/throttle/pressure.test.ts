@@ -15,8 +15,8 @@ t.test('a cgroup’s own pressure is read where one is named', async (t) => {
   writeFileSync(path.join(cgroup, 'cpu.pressure'), some('1.72'));
   writeFileSync(path.join(cgroup, 'io.pressure'), some('100.00'));
   const read = pressureFiles(cgroup);
-  t.equal(read('cpu'), 1.72);
-  t.equal(read('io'), 100);
+  t.same(read('cpu'), { avg10: 1.72, stalledMs: 4_631_834.03 });
+  t.same(read('io'), { avg10: 100, stalledMs: 4_631_834.03 });
   t.throws(() => read('memory'), { code: 'ENOENT' });
 });
 
@@ -30,26 +30,33 @@ function stage(thresholds: Partial<Record<Resource, number>>) {
   const percent = new Map<Resource, number>();
   const told: Resource[] = [];
   const asked: Resource[] = [];
+  let [nowMs, stalledMs] = [0, 0];
   const pressure = new Pressure({
     read(resource) {
       asked.push(resource);
       const found = percent.get(resource);
       if (found === undefined) throw new Error(`no ${resource}`);
-      return found;
+      return { avg10: found, stalledMs };
     },
     thresholds,
     unavailable: (resource) => told.push(resource),
   });
-  return { pressure, percent, told, asked };
+  /** A second later, for a share of which something was short. */
+  const sample = (workBegins = false, share = 0) => {
+    nowMs += 1_000;
+    stalledMs += share * 1_000;
+    pressure.sample(nowMs, workBegins);
+  };
+  return { pressure, percent, told, asked, sample };
 }
 
 t.test('what is over its threshold is told with its pressure; at the threshold is not over it', async (t) => {
-  const { pressure, percent } = stage({ cpu: 60, memory: 20 });
+  const { pressure, sample, percent } = stage({ cpu: 60, memory: 20 });
   percent.set('cpu', 60).set('memory', 0);
-  pressure.sample(false);
+  sample(false);
   t.equal(pressure.over, undefined);
   percent.set('memory', 20.5);
-  pressure.sample(false);
+  sample(false);
   t.same(pressure.over, { resource: 'memory', percent: 20.5 });
   t.same(
     [...pressure.latest],
@@ -61,38 +68,54 @@ t.test('what is over its threshold is told with its pressure; at the threshold i
 });
 
 t.test('a resource without a threshold is not read', async (t) => {
-  const { pressure, asked } = stage({ io: 50 });
-  pressure.sample(false);
+  const { sample, asked } = stage({ io: 50 });
+  sample(false);
   t.same(asked, ['io']);
 });
 
 t.test('pressure that was there before work began does not count until it has been gone once', async (t) => {
-  const { pressure, percent } = stage({ cpu: 60, io: 60 });
+  const { pressure, sample, percent } = stage({ cpu: 60, io: 60 });
   percent.set('cpu', 90).set('io', 0);
-  pressure.sample(true);
-  pressure.sample(false);
+  sample(true);
+  sample(false);
   t.equal(pressure.over, undefined);
   percent.set('io', 61);
-  pressure.sample(false);
+  sample(false);
   t.match(pressure.over, { resource: 'io' });
   percent.set('cpu', 59).set('io', 0);
-  pressure.sample(false);
+  sample(false);
   percent.set('cpu', 61);
-  pressure.sample(false);
+  sample(false);
   t.match(pressure.over, { resource: 'cpu' });
 });
 
+t.test('idle is a node on which everything that is read was short for less than a tenth of the time', async (t) => {
+  const { pressure, sample, percent } = stage({ cpu: 60, memory: 20 });
+  percent.set('cpu', 90).set('memory', 0);
+  sample();
+  t.notOk(pressure.isIdle, 'one reading tells nothing');
+  sample(false, 0.09);
+  t.ok(pressure.isIdle, 'whatever the average still shows');
+  sample(false, 0.11);
+  t.notOk(pressure.isIdle);
+  sample(true, 0);
+  t.notOk(pressure.isIdle, 'nor does one from before work began');
+  percent.clear();
+  sample(false, 0);
+  t.notOk(pressure.isIdle, 'nor none');
+});
+
 t.test('what cannot be read is said once, does not count, and is used when it comes', async (t) => {
-  const { pressure, percent, told } = stage({ cpu: 60 });
-  pressure.sample(false);
-  pressure.sample(false);
+  const { pressure, sample, percent, told } = stage({ cpu: 60 });
+  sample(false);
+  sample(false);
   t.same(told, ['cpu']);
   t.equal(pressure.over, undefined);
   percent.set('cpu', 90);
-  pressure.sample(false);
+  sample(false);
   t.match(pressure.over, { resource: 'cpu' });
   percent.clear();
-  pressure.sample(false);
+  sample(false);
   t.equal(pressure.over, undefined);
   t.same(told, ['cpu']);
 });

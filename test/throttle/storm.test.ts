@@ -35,7 +35,8 @@ class Node {
 
   /** As by default, but that only cpu is short. */
   adaptive(): AdaptiveLimit {
-    const read = (resource: string) => (resource === 'cpu' ? this.contention.avg10 : 0);
+    const { contention } = this;
+    const read = () => ({ avg10: contention.avg10, stalledMs: contention.totalStalledMs });
     return new AdaptiveLimit(this.clock, {
       start: 16,
       least: 2,
