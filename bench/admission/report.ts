@@ -2,7 +2,7 @@
 import { bestFixed, type Comparison } from './compare.js';
 import type { Outcome, StormOptions } from './storm.js';
 
-export function report(options: StormOptions, comparison: Comparison): string {
+export function report(options: StormOptions, repeats: number, comparison: Comparison): string {
   const { off, fixed, adaptive } = comparison;
   const best = bestFixed(comparison);
   const line = (name: string, outcome: Outcome) =>
@@ -18,7 +18,8 @@ export function report(options: StormOptions, comparison: Comparison): string {
   const { pods, deadlineMs, baseMs, contention, cores, seed } = options;
   return [
     `${pods} pods at once; a pod sandbox, a container and a start take ${baseMs} ms each on the idle node,`,
-    `${cores} cores, contention ${contention}; RunPodSandbox has ${deadlineMs} ms, all else half of it; seed ${seed}`,
+    `${cores} cores, contention ${contention}; RunPodSandbox has ${deadlineMs} ms, all else half of it;`,
+    `means of ${repeats} storms, from seed ${seed}`,
     '',
     row('limit', 'all running s', '95 % running s', 'failed calls', 'creations', '÷ best fixed', '÷ off'),
     line('off', off),

@@ -21,13 +21,21 @@ async function bench(t: Test, ...options: string[]) {
 }
 
 t.test('one seed gives the same storm twice, another one another', async (t) => {
-  const [first, second] = [await compare(small, [2, 4, 8]), await compare(small, [2, 4, 8])];
+  const [first, second] = [await compare(small, [2, 4, 8], 1), await compare(small, [2, 4, 8], 1)];
   t.same(first, second);
   t.notSame((await storm({ ...small, seed: 8 }, 'off')).samples, first.off.samples);
 });
 
+t.test('figures are means over the repeats, each with the next seed', async (t) => {
+  const both = await compare(small, [], 2);
+  const storms = [await storm(small, 'adaptive'), await storm({ ...small, seed: 8 }, 'adaptive')];
+  const sum = storms.reduce((total, { allRunningMs }) => total + (allRunningMs ?? 0), 0);
+  t.equal(both.adaptive.allRunningMs, Math.round(sum / 2));
+  t.same(both.adaptive.samples, storms[0]?.samples);
+});
+
 t.test('too low a limit leaves cores idle, too high a one wastes them on contention', async (t) => {
-  const comparison = await compare({ ...small, contention: 0.5 }, [1, 4, 20]);
+  const comparison = await compare({ ...small, contention: 0.5 }, [1, 4, 20], 1);
   const [one, four, twenty] = comparison.fixed.map(({ allRunningMs }) => allRunningMs ?? Infinity);
   t.equal(bestFixed(comparison)?.limit, 4);
   // 60 creations and starts of 1 s each, one after the other or four at once, in a storm that begins within 1 s.
@@ -74,6 +82,7 @@ t.test('a bad option is refused in one line that names it', async (t) => {
     ['--contention', ''],
     ['--cores', 'many'],
     ['--seed', 'x'],
+    ['--repeat', '0'],
     ['--limits', '1,,2'],
     ['--no-such-option', '1'],
   ] as const) {
