@@ -71,7 +71,7 @@ export function partsOf(request: NormalMessage): Parts {
     const slices = ranges.map(([start, end]) => bytes.subarray(start, end));
     const [only] = slices;
     const part = slices.length === 1 && only !== undefined ? only : Buffer.concat(slices);
-    hashes += hash('sha256', part, 'buffer').toString('latin1', 0, hashBytes);
+    hashes += hash('sha256', part, 'binary').slice(0, hashBytes);
   }
   return {
     message: request.schema.name,

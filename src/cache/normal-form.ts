@@ -109,7 +109,8 @@ export function parseMessage(schema: MessageSchema, bytes: Buffer): NormalMessag
 
 function parse(schema: MessageSchema, bytes: Buffer, budget: { fields: number }): NormalMessage {
   const message = new NormalMessage(schema);
-  const partsOfMessages = new Map<FieldSchema, Buffer[]>();
+  // Most messages are entries of a list or a map and have none below them.
+  let partsOfMessages: Map<FieldSchema, Buffer[]> | undefined;
   const cursor = new FieldCursor(bytes);
   while (cursor.next()) {
     spend(budget);
@@ -128,12 +129,13 @@ function parse(schema: MessageSchema, bytes: Buffer, budget: { fields: number })
     } else if (field.repeated) {
       appendMessage(message, field, parse(field.message, value, budget));
     } else {
+      partsOfMessages ??= new Map();
       const parts = partsOfMessages.get(field);
       if (parts === undefined) partsOfMessages.set(field, [value]);
       else parts.push(value);
     }
   }
-  for (const [field, parts] of partsOfMessages) {
+  for (const [field, parts] of partsOfMessages ?? []) {
     if (field.message === undefined) continue;
     const [first] = parts;
     const whole = parts.length === 1 && first !== undefined ? first : Buffer.concat(parts);
@@ -224,7 +226,8 @@ const recordKinds = { number: 0, bytes: 1, numbers: 2, message: 3, unknown: 4 } 
 
 /**
  * @param keyField Of elements of a list of such messages, the number of the field that names one; undefined: none does.
- * @returns Records of (field number, kind, length, content), in order of field number, unknown fields last.
+ * @returns Records of (field number, kind, length, content), in order of field number, unknown fields last. Overwritten by the
+ * next call.
  */
 export function normalBytes(
   message: NormalMessage,
@@ -249,13 +252,15 @@ function writeFields(
     if (field === undefined) continue;
     const path = visit === undefined ? '' : `${prefix}${number}`;
     const element = (value: NormalMessage, key: Buffer | undefined) => {
-      const start = writer.length;
-      writer.record(number, recordKinds.message, () => writeFields(writer, value, '', keyField, undefined));
+      const start = writer.begin();
+      writeFields(writer, value, '', keyField, undefined);
+      writer.end(start, number, recordKinds.message);
       visit?.(path, key, start, writer.length);
     };
     if (field.kind === 'message') {
-      const start = writer.length;
-      writer.record(number, recordKinds.message, () => writeFields(writer, field.value, `${path}.`, keyField, visit));
+      const start = writer.begin();
+      writeFields(writer, field.value, `${path}.`, keyField, visit);
+      writer.end(start, number, recordKinds.message);
       const empty = field.value.fields.size === 0 && field.value.unknown.length === 0;
       if (empty) visit?.(path, undefined, start, writer.length);
     } else if (field.kind === 'messages') {
@@ -270,48 +275,57 @@ function writeFields(
       const start = writer.length;
       if (field.kind === 'scalar') writer.scalar(number, field.value);
       else {
-        writer.record(number, recordKinds.numbers, () => {
-          for (const value of field.values) writer.scalar(0, value);
-        });
+        writer.begin();
+        for (const value of field.values) writer.scalar(0, value);
+        writer.end(start, number, recordKinds.numbers);
       }
       visit?.(path, undefined, start, writer.length);
     }
   }
   const unknown = [...message.unknown].sort((a, b) => a.number - b.number);
   for (const { number, wireType, value } of unknown) {
-    const start = writer.length;
-    writer.record(number, recordKinds.unknown + wireType, () => writer.append(value));
+    const start = writer.begin();
+    writer.append(value);
+    writer.end(start, number, recordKinds.unknown + wireType);
     visit?.(`${prefix}${number}`, undefined, start, writer.length);
   }
 }
 
+/** Where records are written; only larger requests get a buffer of their own. */
+const scratch: Buffer = Buffer.alloc(16_384);
+
 class RecordWriter {
-  #buffer: Buffer = Buffer.allocUnsafe(16_384);
+  #buffer = scratch;
   length = 0;
 
   get written(): Buffer {
     return this.#buffer.subarray(0, this.length);
   }
 
-  record(number: number, kind: number, writeContent: () => void): void {
+  /** What is written until `end` is the content of a record. @returns Where it starts. */
+  begin(): number {
     const start = this.length;
     this.#reserve(9);
     this.length += 9;
-    writeContent();
+    return start;
+  }
+
+  end(start: number, number: number, kind: number): void {
     this.#buffer.writeUInt32LE(number, start);
     this.#buffer.writeUInt8(kind, start + 4);
     this.#buffer.writeUInt32LE(this.length - start - 9, start + 5);
   }
 
   scalar(number: number, value: Scalar): void {
+    const start = this.begin();
     if (typeof value !== 'bigint') {
-      this.record(number, recordKinds.bytes, () => this.append(value));
+      this.append(value);
+      this.end(start, number, recordKinds.bytes);
       return;
     }
-    this.record(number, recordKinds.number, () => {
-      this.#reserve(8);
-      this.length = this.#buffer.writeBigUInt64LE(value, this.length);
-    });
+    this.#reserve(8);
+    this.length = this.#buffer.writeBigUInt64LE(value, this.length);
+    this.end(start, number, recordKinds.number);
   }
 
   append(bytes: Buffer): void {
