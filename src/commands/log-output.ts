@@ -19,9 +19,22 @@ export interface LogOutput {
 export function logOutput(output: Writable): LogOutput {
   // A reader that went away (EPIPE) costs the lines, not the node.
   output.on('error', () => {});
+  let gathering = false;
+  /** The lines of one turn of the event loop go in one system call: a storm of pods makes hundreds. */
+  const gather = () => {
+    if (gathering) return;
+    gathering = true;
+    output.cork();
+    setImmediate(() => {
+      gathering = false;
+      output.uncork();
+    });
+  };
   return {
     write(line) {
-      if (output.writableLength < maxUnwrittenBytes) output.write(line);
+      if (output.writableLength >= maxUnwrittenBytes) return;
+      gather();
+      output.write(line);
     },
     ended() {
       return new Promise((resolve) => {
