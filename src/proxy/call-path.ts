@@ -16,6 +16,7 @@ import type { RouterHandlers } from './http2/link.js';
 import type { Relay } from './relay.js';
 import { statusOf } from './rescue.js';
 import type { TakenCall } from './taken-call.js';
+import type { Turns } from './turns.js';
 import type { UpstreamAnswer } from './upstream.js';
 
 export interface CallPathParts {
@@ -25,12 +26,13 @@ export interface CallPathParts {
   readonly hiding: Hiding;
   readonly events: Events;
   readonly relay: Relay;
+  readonly turns: Turns;
   readonly metrics: Metrics;
   readonly log: Logger;
 }
 
 export function callPath(parts: CallPathParts): RouterHandlers {
-  const { store, starts, creations, hiding, events, relay, metrics, log } = parts;
+  const { store, starts, creations, hiding, events, relay, turns, metrics, log } = parts;
 
   /** An id in a request shows that the downstream has what it names, or ends it. */
   const noteId = (method: Method, request: Buffer) => {
@@ -42,8 +44,9 @@ export function callPath(parts: CallPathParts): RouterHandlers {
     if (ended.kind === 'container') starts.ended(ended.id);
   };
 
-  const carryOut = (call: TakenCall, method: Method | undefined): Promise<void> => {
+  const carryOut = async (call: TakenCall, method: Method | undefined): Promise<void> => {
     // 1. What makes something is made once. What cannot be told from other requests is the runtime's to judge (step 4).
+    if (method?.creates !== undefined || method?.startsContainer) await turns.next();
     if (method?.creates !== undefined) return creations.create(call, method.creates) ?? relay.unary(call);
     if (method?.startsContainer) return creations.start(call) ?? relay.unary(call);
     // 2. Events are always relayed here: whether a container is hidden is only known when its event comes.

@@ -16,6 +16,7 @@ import type { RouterHandlers } from './http2/link.js';
 import { LifeLog } from './life-log.js';
 import { newAdmission } from './new-admission.js';
 import { Relay } from './relay.js';
+import { Turns } from './turns.js';
 import type { Upstream, UpstreamAnswer } from './upstream.js';
 
 export interface CoreDeps {
@@ -38,7 +39,8 @@ export function newCore(config: HoldfastConfig, deps: CoreDeps): Core {
   const { log, clock, metrics, upstream } = deps;
   const admission = newAdmission(config, deps);
   const lifeLog = new LifeLog(log, metrics);
-  const runtime: CriRuntime = new CriRuntime(upstream, config.creationTimeoutMs, (fingerprint) =>
+  const turns = new Turns();
+  const runtime: CriRuntime = new CriRuntime(upstream, turns, config.creationTimeoutMs, (fingerprint) =>
     starts.beforeCreate(fingerprint),
   );
   const starts: StartStore<Origin, UpstreamAnswer> = new StartStore(
@@ -63,7 +65,7 @@ export function newCore(config: HoldfastConfig, deps: CoreDeps): Core {
   const events: Events = new Events(store, upstream, relay, metrics);
   const creations = new Creations(store, starts, clock, metrics, log, config);
   const hiding = new Hiding(store, upstream, relay, metrics);
-  const handlers = callPath({ store, starts, creations, hiding, events, relay, metrics, log });
+  const handlers = callPath({ store, starts, creations, hiding, events, relay, turns, metrics, log });
   metrics.observeStore(() => store.sizes);
   return {
     handlers,

@@ -8,6 +8,7 @@ import { readStringField } from '../cri/requests.js';
 import { messageType } from '../cri/schema.js';
 import { EmptyIdError } from './rescue.js';
 import type { Metadata } from './taken-call.js';
+import type { Turns } from './turns.js';
 import { type Upstream, type UpstreamAnswer, UpstreamStatusError } from './upstream.js';
 
 /** How a creation or a start was asked for. */
@@ -35,16 +36,19 @@ interface ContainerStatus {
 
 export class CriRuntime implements CreationRuntime<Origin, UpstreamAnswer>, StartRuntime<Origin, UpstreamAnswer> {
   readonly #upstream: Upstream;
+  readonly #turns: Turns;
   readonly #creationTimeoutMs: number;
   /** See {@link CreationRuntime.beforeCreate}. */
   readonly beforeCreate: (fingerprint: Fingerprint) => Promise<void>;
 
   constructor(
     upstream: Upstream,
+    turns: Turns,
     creationTimeoutMs: number,
     beforeCreate: (fingerprint: Fingerprint) => Promise<void>,
   ) {
     this.#upstream = upstream;
+    this.#turns = turns;
     this.#creationTimeoutMs = creationTimeoutMs;
     this.beforeCreate = beforeCreate;
   }
@@ -111,9 +115,12 @@ export class CriRuntime implements CreationRuntime<Origin, UpstreamAnswer>, Star
   }
 
   /** The downstream's own bytes and metadata, without its deadline or its cancel. */
-  #make(bytes: Buffer, origin: Origin, signal: AbortSignal): Promise<UpstreamAnswer> {
-    const { metadata } = origin;
-    return this.#upstream.unary(origin.path, bytes, { metadata, timeoutMs: this.#creationTimeoutMs, signal });
+  async #make(bytes: Buffer, { path, metadata }: Origin, signal: AbortSignal): Promise<UpstreamAnswer> {
+    try {
+      return await this.#upstream.unary(path, bytes, { metadata, timeoutMs: this.#creationTimeoutMs, signal });
+    } finally {
+      await this.#turns.next();
+    }
   }
 
   async #isReady(podSandboxId: string, origin: Origin, signal: AbortSignal): Promise<boolean> {
