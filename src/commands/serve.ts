@@ -3,6 +3,7 @@ import { type DestinationStream, type Logger, pino, stdTimeFunctions } from 'pin
 import type { Registry } from 'prom-client';
 import type { CommandModule } from 'yargs';
 import { type Admin, serveAdmin } from '../admin/http.js';
+import { systemClock } from '../clock.js';
 import type { HoldfastConfig } from '../config/config.js';
 import { configOption, type Option, options } from '../config/options.js';
 import { resolveConfig } from '../config/resolve.js';
@@ -38,12 +39,17 @@ export function serveCommand(env: Environment): CommandModule {
       const config = resolveConfig({ argv, env });
       const output = logOutput(process.stdout);
       const log = createLog(config.logLevel, output);
-      const [{ startHoldfast }, { Metrics }] = await Promise.all([
+      const [{ startHoldfast }, { warmUp }, { Metrics }] = await Promise.all([
         import('../proxy/holdfast.js'),
+        import('../proxy/warm-up.js'),
         import('../admin/metrics.js'),
       ]);
       const metrics = new Metrics();
-      const start = () => startHoldfast(config, { log, metrics });
+      const start = async () => {
+        const holdfast = await startHoldfast(config, { log, metrics });
+        warmUp(systemClock).catch((error) => log.warn({ error: String(error) }, 'warm-up failed'));
+        return holdfast;
+      };
       const host: Host = {
         on: (event, listener) => process.on(event, listener),
         off: (event, listener) => process.off(event, listener),
