@@ -34,7 +34,7 @@ export async function warmUp(clock: Clock, write: (line: string) => void = () =>
   const log = pino({}, { write });
   const core = newCore(
     { ...defaults, listen: '', runtime: '' },
-    { log, clock, metrics: new Metrics(), upstream, readPressure: () => 0 },
+    { log, clock, metrics: new Metrics(), upstream, readPressure: () => ({ avg10: 0, stalledMs: 0 }) },
   );
   const call = async (method: string, request: Buffer): Promise<string> => {
     let id = '';
