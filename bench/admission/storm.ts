@@ -72,7 +72,7 @@ function configOf(arm: Arm, cores: number, directory: string): HoldfastConfig {
     // Links are made by calls of the file system, which end in real time.
     linkLogs: false,
     // What the defaults would be on a machine like the simulated one.
-    startCreations: Math.max(16, 4 * cores),
+    startCreations: Math.max(8, 4 * cores),
     maxCreations: Math.max(64, 16 * cores),
     ...admission,
   };

@@ -137,7 +137,7 @@ export const options: OptionTable = {
     name: 'start-creations',
     group: 'Admission',
     kind: count(1, 10_000),
-    defaultText: 'the larger of 16 and 4 per core',
+    defaultText: 'the larger of 8 and 4 per core',
     description: 'Limit that --admission adaptive begins with',
   },
   lateAfter: {
