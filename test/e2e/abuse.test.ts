@@ -13,7 +13,8 @@ import { type Abuse, ended, endure, type Scene, type Seen } from './support/abus
 import { podSandboxRequest } from './support/bystander.js';
 import { skipFor } from './support/programs.js';
 import type { RawService } from './support/raw-backend.js';
-import { body, head, requestBlock, unary } from './support/raw-client.js';
+import { body, head, type RawClient, requestBlock, unary } from './support/raw-client.js';
+import { until } from './support/until.js';
 
 const skip = skipFor(process.platform === 'linux' ? undefined : 'needs the /proc of Linux');
 
@@ -120,10 +121,21 @@ function halfMessage(streamId: number, bytes: number): Buffer {
   return body(streamId, Buffer.concat([Buffer.from([0]), u32(2 * bytes), Buffer.alloc(bytes - 5)]), false);
 }
 
-/** @param more Further fields of the request. */
-function resetCreation(streamId: number, more: Buffer): Buffer {
-  const request = Buffer.concat([podSandboxRequest(), more]);
-  return Buffer.concat([unary(streamId, blocks.runPodSandbox, request), reset(streamId)]);
+/**
+ * Creations on one connection, each reset once it is queued: one that is reset before that is not begun at all.
+ *
+ * @param more Further fields of the request.
+ */
+async function resetCreations(scene: Scene, client: RawClient, count: number, more: Buffer): Promise<void> {
+  const queued = () => scene.holdfast.output.filter((line) => line.includes('"step":"queued"')).length;
+  const before = queued();
+  const ids: number[] = [];
+  await client.flood(count, (id) => {
+    ids.push(id);
+    return unary(id, blocks.runPodSandbox, Buffer.concat([podSandboxRequest(), more]));
+  });
+  await until('they are queued', () => queued() >= before + count, 30_000);
+  await client.peer.written(Buffer.concat(ids.map((id) => reset(id))));
 }
 
 /** A runtime that says these frames again and again as soon as it is called, to clients that read them and to some that do not. */
@@ -226,7 +238,7 @@ const abuses: readonly Abuse[] = [
     runtime: hanging,
     creates: false,
     seen: dropped,
-    once: (scene) => scene.clients(3, (client) => client.flood(3_000, (id) => resetCreation(id, Buffer.alloc(0)))),
+    once: (scene) => scene.clients(3, (client) => resetCreations(scene, client, 3_000, Buffer.alloc(0))),
   },
   {
     name: 'resets of large creations',
@@ -238,7 +250,7 @@ const abuses: readonly Abuse[] = [
     seen: dropped,
     once: (scene) => {
       const more = encodeMessage('RunPodSandboxRequest', { runtime_handler: 'h'.repeat(60_000) });
-      return scene.clients(3, (client) => client.flood(400, (id) => resetCreation(id, more)));
+      return scene.clients(3, (client) => resetCreations(scene, client, 400, more));
     },
   },
   {
