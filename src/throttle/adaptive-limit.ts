@@ -36,10 +36,10 @@ export interface LimitMove {
 const slowdownThatCounts = 2;
 
 /**
- * By how much the limit goes up in a second in which all it allows was running and nothing on the node was short. Such work waits for
+ * What the limit is multiplied by in a second in which all it allows was running and nothing on the node was short. Such work waits for
  * something else (a CNI controller, a registry, a hung mount), and more of it costs the node nothing.
  */
-const idleFactor = 1.5;
+const idleFactor = 2;
 
 interface Ended {
   readonly kind: WorkKind;
@@ -171,7 +171,7 @@ export class AdaptiveLimit implements ConcurrencyLimit {
   }
 
   #heedPressure({ isIdle, over }: Pressure): void {
-    if (isIdle && this.#running >= this.#value) this.#moveUp(Math.ceil(this.#value * idleFactor), 'the node is idle');
+    if (isIdle && this.#running >= this.#value) this.#moveUp(this.#value * idleFactor, 'the node is idle');
     if (over === undefined || this.#mostAtOnce < this.#value || this.#ended < this.#value) return;
     // The average shows what a move has done only after its window; until then another would be for the same reason.
     if (this.#clock.now() - this.#roundBeganMs < pressureWindowMs) return;

@@ -266,7 +266,7 @@ t.test('pressure that its own work has left behind still counts when more work c
   t.equal(limit.value, 4);
 });
 
-t.test('goes up by half in each second in which the node is idle though all that may run does', async (t) => {
+t.test('doubles in each second in which the node is idle though all that may run does', async (t) => {
   const { clock, limit, begin, stalled, moves } = pressed();
   stalled.share = 0.09;
   begin(limit.value);
@@ -277,8 +277,8 @@ t.test('goes up by half in each second in which the node is idle though all that
     values.push(limit.value);
     begin(limit.value - before);
   }
-  t.same(values, [12, 18, 20, 20]);
-  t.match(moves[0], { from: 8, to: 12, reason: 'the node is idle' });
+  t.same(values, [16, 20, 20, 20]);
+  t.match(moves[0], { from: 8, to: 16, reason: 'the node is idle' });
 });
 
 t.test(
