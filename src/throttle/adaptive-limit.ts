@@ -36,7 +36,7 @@ export interface LimitMove {
 const slowdownThatCounts = 2;
 
 /**
- * What the limit is multiplied by in a second in which all it allows was running and nothing on the node was short. Such work waits for
+ * What the limit is multiplied by in a second in which all it allows ran, nothing ended and nothing on the node was short. Such work waits for
  * something else (a CNI controller, a registry, a hung mount), and more of it costs the node nothing.
  */
 const idleFactor = 2;
@@ -171,7 +171,10 @@ export class AdaptiveLimit implements ConcurrencyLimit {
   }
 
   #heedPressure({ isIdle, over }: Pressure): void {
-    if (isIdle && this.#running >= this.#value) this.#moveUp(this.#value * idleFactor, 'the node is idle');
+    const nothingEnds = this.#sampledMs - this.#endedMs >= sampleEveryMs;
+    if (isIdle && nothingEnds && this.#running >= this.#value) {
+      this.#moveUp(this.#value * idleFactor, 'the node is idle');
+    }
     if (over === undefined || this.#mostAtOnce < this.#value || this.#ended < this.#value) return;
     // The average shows what a move has done only after its window; until then another would be for the same reason.
     if (this.#clock.now() - this.#roundBeganMs < pressureWindowMs) return;
