@@ -13,7 +13,7 @@ import { type Abuse, ended, endure, type Scene, type Seen } from './support/abus
 import { podSandboxRequest } from './support/bystander.js';
 import { skipFor } from './support/programs.js';
 import type { RawService } from './support/raw-backend.js';
-import { body, head, type RawClient, requestBlock, unary } from './support/raw-client.js';
+import { body, head, requestBlock, unary } from './support/raw-client.js';
 import { until } from './support/until.js';
 
 const skip = skipFor(process.platform === 'linux' ? undefined : 'needs the /proc of Linux');
@@ -122,20 +122,26 @@ function halfMessage(streamId: number, bytes: number): Buffer {
 }
 
 /**
- * Creations on one connection, each reset once it is queued: one that is reset before that is not begun at all.
+ * Creations on several connections, each reset once all are queued: one that is reset before that is not begun at all.
  *
+ * @param count On each connection.
  * @param more Further fields of the request.
  */
-async function resetCreations(scene: Scene, client: RawClient, count: number, more: Buffer): Promise<void> {
+async function resetCreations(scene: Scene, count: number, more: Buffer): Promise<void> {
+  const connections = 3;
   const queued = () => scene.holdfast.output.filter((line) => line.includes('"step":"queued"')).length;
   const before = queued();
-  const ids: number[] = [];
-  await client.flood(count, (id) => {
-    ids.push(id);
-    return unary(id, blocks.runPodSandbox, Buffer.concat([podSandboxRequest(), more]));
+  const resets: (() => Promise<void>)[] = [];
+  await scene.clients(connections, async (client) => {
+    const ids: number[] = [];
+    await client.flood(count, (id) => {
+      ids.push(id);
+      return unary(id, blocks.runPodSandbox, Buffer.concat([podSandboxRequest(), more]));
+    });
+    resets.push(() => client.peer.written(Buffer.concat(ids.map((id) => reset(id)))));
   });
-  await until('they are queued', () => queued() >= before + count, 30_000);
-  await client.peer.written(Buffer.concat(ids.map((id) => reset(id))));
+  await until('they are queued', () => queued() >= before + connections * count, 30_000);
+  await Promise.all(resets.map((send) => send()));
 }
 
 /** A runtime that says these frames again and again as soon as it is called, to clients that read them and to some that do not. */
@@ -238,7 +244,7 @@ const abuses: readonly Abuse[] = [
     runtime: hanging,
     creates: false,
     seen: dropped,
-    once: (scene) => scene.clients(3, (client) => resetCreations(scene, client, 3_000, Buffer.alloc(0))),
+    once: (scene) => resetCreations(scene, 3_000, Buffer.alloc(0)),
   },
   {
     name: 'resets of large creations',
@@ -250,7 +256,7 @@ const abuses: readonly Abuse[] = [
     seen: dropped,
     once: (scene) => {
       const more = encodeMessage('RunPodSandboxRequest', { runtime_handler: 'h'.repeat(60_000) });
-      return scene.clients(3, (client) => resetCreations(scene, client, 400, more));
+      return resetCreations(scene, 400, more);
     },
   },
   {
