@@ -254,6 +254,25 @@ t.test('rule 7: an answer that crossed the caller’s deadline was not delivered
   t.same(await rig.listed(), [containerId]);
 });
 
+t.test('rule 7: a look at a pod sandbox that nobody was given is no use of it', async (t) => {
+  const rig = await Rig.start(t);
+  const pod = rig.pod();
+  const hold = rig.runtime.hold('runPodSandbox');
+  const leave = new AbortController();
+  const asked = rig.client.call('RunPodSandbox', pod.runPodSandboxRequest(), { signal: leave.signal });
+  asked.catch(() => {});
+  await hold.arrived();
+  leave.abort();
+  await rig.step('waiter left', 'podSandbox');
+  hold.release();
+  await rig.step('shown', 'podSandbox');
+  const [shown] = rig.runtime.sandboxes;
+  await rig.client.call('PodSandboxStatus', { pod_sandbox_id: shown?.id });
+  t.equal(await rig.podSandbox(pod), shown?.id, 'a retry from before it was listed gets it');
+  await rig.client.call('CreateContainer', pod.createContainerRequest(shown?.id ?? '', { image: 'app' }));
+  t.ok(rig.steps('podSandbox').includes('forgotten'), 'a container in it is');
+});
+
 t.test('rule 7: an answer stays replayable until its id is used, stopped or removed', async (t) => {
   for (const [method, field] of [
     ['PodSandboxStatus', 'pod_sandbox_id'],

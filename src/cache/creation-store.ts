@@ -147,9 +147,18 @@ export class CreationStore<Origin, Answer> {
     }
   }
 
-  /** The kubelet used this id (or a unique prefix of it), so it has it. */
+  /**
+   * The kubelet used this id (or a unique prefix of it), so it has it. Not where the id was never answered: a pod sandbox that is
+   * simply there is looked at by whoever lists it, while the one that asked for it may be about to ask again.
+   */
   used(kind: 'podSandbox' | 'container', id: string): void {
     const creation = this.named(kind, id);
+    if (creation?.answered) this.#forget(creation, 'used');
+  }
+
+  /** A container is asked for in this pod sandbox: whoever asked for that has it, answered or adopted. */
+  inhabited(podSandboxId: string): void {
+    const creation = this.named('podSandbox', podSandboxId);
     if (creation !== undefined) this.#forget(creation, 'used');
   }
 
@@ -303,6 +312,7 @@ export class CreationStore<Origin, Answer> {
     }
     if (asMade && !creation.forgotten && !creation.doomed) {
       this.#step('replayed', creation);
+      creation.answered = true;
       return this.#grant(creation, 'replayed', made);
     }
     if (!asMade && !creation.forgotten && !creation.doomed) {
@@ -345,6 +355,7 @@ export class CreationStore<Origin, Answer> {
     creation.bytes = undefined;
     this.#index.made(creation, made.id);
     creation.claim(waiters);
+    creation.answered = waiters > 0;
     if (waiters > 0) this.#step('answered', creation, { waiters });
     else if (!creation.doomed) this.#hold(creation);
   }

@@ -32,6 +32,8 @@ export class Creation<Origin, Answer> {
   readonly keys = new Set<string>();
   /** The id under which the runtime already shows it, where it was seen before the runtime answered. */
   seenId: string | undefined;
+  /** Its id was given to somebody, whether or not it arrived. */
+  answered = false;
   /** Known to be in the kubelet's hands. */
   delivered = false;
   /** The kubelet has used its id, or ended it: nothing is left to do here. */

@@ -75,7 +75,7 @@ export class Creations {
 
   async #create(call: TakenCall, fingerprint: Fingerprint): Promise<void> {
     // Naming the pod sandbox shows that the kubelet has it.
-    if (fingerprint.kind === 'container') this.#store.used('podSandbox', fingerprint.podSandboxId);
+    if (fingerprint.kind === 'container') this.#store.inhabited(fingerprint.podSandboxId);
     const urgency = this.#urgencyOf(call, fingerprint);
     const request = { fingerprint, bytes: call.request, origin: originOf(call), urgency };
     await this.#answer(call, fingerprint.kind, async () => {
