@@ -9,9 +9,9 @@ import { defaults } from '../../src/config/defaults.js';
 import { Contention } from '../../src/harness/contention.js';
 import type { Caller } from '../../src/harness/cri-caller.js';
 import { KubeletLike, type PodTimeline } from '../../src/harness/kubelet-like.js';
+import { Random } from '../../src/harness/random.js';
 import { SimulatedRuntime } from '../../src/harness/simulated-runtime.js';
 import { newCore } from '../../src/proxy/core.js';
-import { Random } from '../../test/fuzz/random.js';
 import { ManualClock } from '../../test/support/manual-clock.js';
 import { callerThrough, upstreamTo } from './in-process.js';
 

@@ -3,11 +3,12 @@
  * depends on what it was told; each operation draws on a seed of its own, so that a case with some left out is a
  * conversation too. What the router was given is recorded as steps, which run again without the peers.
  */
+
+import { Random } from '../../src/harness/random.js';
 import { Flag, FrameType, frame, goAwayFrame, Setting as Parameter } from '../../src/proxy/http2/frames.js';
 import { requestFields } from '../proxy/http2/wire.js';
 import { ClientPeer } from './client-peer.js';
 import type { Peer, PeerStream } from './peer.js';
-import { Random } from './random.js';
 import { RuntimePeer } from './runtime-peer.js';
 import type { Breach, CallRecord } from './watched.js';
 import { budgetBytes, roomyLimits, type Setting, type Step, statuses, World } from './world.js';

@@ -1,10 +1,10 @@
 /** The client of a case: opens streams of every decision and sends gRPC requests, well-formed and not. */
 import { deflateSync, gzipSync } from 'node:zlib';
+import type { Random } from '../../src/harness/random.js';
 import { FrameType, frame, Setting } from '../../src/proxy/http2/frames.js';
 import type { HeaderField } from '../../src/proxy/http2/hpack.js';
 import { message, requestFields } from '../proxy/http2/wire.js';
 import { Peer, type PeerStream, type Settings } from './peer.js';
-import type { Random } from './random.js';
 
 const windows = [0, 1, 100, 5000, 65_535, 65_535, 200_000, 1 << 20];
 

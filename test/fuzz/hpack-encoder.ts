@@ -1,7 +1,8 @@
 /** An HPACK encoder that uses every representation there is, its dynamic table included, as a generator tells it to. */
+
+import type { Random } from '../../src/harness/random.js';
 import type { HeaderField } from '../../src/proxy/http2/hpack.js';
 import { huffmanCodes, staticTable } from '../../src/proxy/http2/hpack-tables.js';
-import type { Random } from './random.js';
 
 /** What this encoder uses of a table that may be larger. */
 const maxTableBytes = 4096;

@@ -1,6 +1,7 @@
 /** Damage to one frame as bytes: what a broken or hostile peer may write instead. */
+
+import type { Random } from '../../src/harness/random.js';
 import { FrameType, frameHeaderBytes } from '../../src/proxy/http2/frames.js';
-import type { Random } from './random.js';
 
 const numbers = [0, 1, 2, 5, 0x3fff, 0x4000, 0x4001, 0xffff, 0x10000, 0x7fffffff, 0x80000000, 0xffffffff];
 const types = [...Object.values(FrameType), 10, 0xff];

@@ -2,12 +2,13 @@
  * An HTTP/2 endpoint that keeps the protocol, as far as client and runtime have it in common: it reads what it was sent
  * when told to, keeps both sides' windows, and collects what it writes, damaged where a case asks for that.
  */
+
+import type { Random } from '../../src/harness/random.js';
 import { Flag, FrameType, frame, initialSettings, max31, Setting } from '../../src/proxy/http2/frames.js';
 import type { HeaderField } from '../../src/proxy/http2/hpack.js';
 import { type Frame, ping, readFrames, reset, settings, settingsAck, windowUpdate } from '../proxy/http2/wire.js';
 import { HpackEncoder } from './hpack-encoder.js';
 import { mutate } from './mutate.js';
-import type { Random } from './random.js';
 
 /** Named values, in any order. */
 export type Settings = ReadonlyArray<readonly [id: number, value: number]>;

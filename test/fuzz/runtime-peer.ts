@@ -1,8 +1,9 @@
 /** The runtime of a case: answers the streams it sees, in every shape a gRPC server's answer has. */
+
+import type { Random } from '../../src/harness/random.js';
 import { Flag, FrameType, frame, goAwayFrame, max31, Setting } from '../../src/proxy/http2/frames.js';
 import { type Frame, fields, message } from '../proxy/http2/wire.js';
 import { Peer, type PeerStream, type Settings } from './peer.js';
-import type { Random } from './random.js';
 
 export class RuntimePeer extends Peer {
   #highestId = 0;
