@@ -6,9 +6,11 @@ import { pino } from 'pino';
 import { Metrics } from '../../src/admin/metrics.js';
 import type { HoldfastConfig } from '../../src/config/config.js';
 import { defaults } from '../../src/config/defaults.js';
+import { arrivals } from '../../src/harness/arrivals.js';
 import { Contention } from '../../src/harness/contention.js';
 import type { Caller } from '../../src/harness/cri-caller.js';
-import { KubeletLike, type PodTimeline } from '../../src/harness/kubelet-like.js';
+import { KubeletLike } from '../../src/harness/kubelet/kubelet-like.js';
+import type { PodTimeline } from '../../src/harness/kubelet/timeline.js';
 import { Random } from '../../src/harness/random.js';
 import { SimulatedRuntime } from '../../src/harness/simulated-runtime.js';
 import { newCore } from '../../src/proxy/core.js';
@@ -117,8 +119,7 @@ async function stormIn(directory: string, options: StormOptions, arm: Arm): Prom
   const kubelet = new KubeletLike({
     caller,
     podLogsDirectory: path.join(directory, 'logs'),
-    pods: Array.from({ length: pods }, (_, n) => `pod-${n}`),
-    spreadMs,
+    pods: arrivals({ pods, seed, pattern: { withinMs: spreadMs } }),
     requestTimeoutMs: deadlineMs / 2,
     backoffMs,
     relistMs,

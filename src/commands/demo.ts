@@ -9,7 +9,8 @@ import { pino } from 'pino';
 import type { CommandModule } from 'yargs';
 import { systemClock } from '../clock.js';
 import { defaults } from '../config/defaults.js';
-import { isRunning, KubeletLike } from '../harness/kubelet-like.js';
+import { KubeletLike } from '../harness/kubelet/kubelet-like.js';
+import { isRunning } from '../harness/kubelet/timeline.js';
 import { SimulatedRuntime } from '../harness/simulated-runtime.js';
 import { type Side, timelineTable } from '../harness/timeline-table.js';
 import type { Making } from '../harness/work.js';
@@ -87,7 +88,7 @@ async function watch(
       const kubelet = new KubeletLike({
         socketPath: throughHoldfast ? holdfastSocket : runtimeSocket,
         podLogsDirectory: `${prefix}-pods`,
-        pods,
+        pods: pods.map((name) => ({ name, namespace: 'default', arriveMs: 0 })),
         ...kubeletTimes,
       });
       const began = systemClock.now();

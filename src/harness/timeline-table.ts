@@ -1,5 +1,5 @@
 /** Two runs of the same pods side by side, as text for a terminal. Knows pods' timelines, not where they come from. */
-import type { Phase, PodEvent, PodTimeline } from './kubelet-like.js';
+import type { Phase, PodEvent, PodTimeline } from './kubelet/timeline.js';
 
 export interface Side {
   readonly title: string;
@@ -14,6 +14,7 @@ const marks: Readonly<Record<Phase, string>> = {
   StartContainer: 't',
   waiting: '.',
   running: '=',
+  deleted: ' ',
 };
 
 const barWidth = 44;

@@ -1,7 +1,8 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
-import { isRunning, KubeletLike, type KubeletLikeOptions } from '../../src/harness/kubelet-like.js';
+import { KubeletLike, type KubeletLikeOptions } from '../../src/harness/kubelet/kubelet-like.js';
+import { isRunning } from '../../src/harness/kubelet/timeline.js';
 import { decodeMessage } from '../support/cri-client.js';
 import { type Bench, bench } from './support.js';
 
@@ -16,7 +17,7 @@ function kubelet({ directory, runtime }: Bench, options: Partial<KubeletLikeOpti
   return new KubeletLike({
     socketPath: runtime.socketPath,
     podLogsDirectory: path.join(directory, 'logs'),
-    pods: ['web'],
+    pods: plans('web'),
     requestTimeoutMs: patientMs,
     backoffMs: [1, 2],
     relistMs: 1,
@@ -24,11 +25,15 @@ function kubelet({ directory, runtime }: Bench, options: Partial<KubeletLikeOpti
   });
 }
 
+function plans(...names: string[]) {
+  return names.map((name) => ({ name, namespace: 'default', arriveMs: 0 }));
+}
+
 const never = new AbortController().signal;
 
 t.test('pods are brought up with one sandbox and one container each when nothing is slow', async (t) => {
   const it = await bench(t);
-  const pods = await kubelet(it, { pods: ['a', 'b', 'c'] }).run(never);
+  const pods = await kubelet(it, { pods: plans('a', 'b', 'c') }).run(never);
   t.same(pods.map(isRunning), [true, true, true]);
   for (const made of [it.runtime.made.sandboxes, it.runtime.made.containers, it.runtime.made.starts]) {
     t.match(made, Array(3).fill({ attempt: 0, outcome: 'finished' }));

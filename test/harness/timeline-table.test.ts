@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { PodTimeline } from '../../src/harness/kubelet-like.js';
+import type { PodTimeline } from '../../src/harness/kubelet/timeline.js';
 import { timelineTable } from '../../src/harness/timeline-table.js';
 
 const pod = (events: PodTimeline['events']): PodTimeline => ({ name: 'web', uid: 'u', events });
