@@ -29,6 +29,9 @@ function plans(...names: string[]) {
   return names.map((name) => ({ name, namespace: 'default', arriveMs: 0 }));
 }
 
+/** It keeps a run from ending. */
+const later = { name: 'later', namespace: 'default', arriveMs: 1e9 };
+
 const never = new AbortController().signal;
 
 t.test('pods are brought up with one sandbox and one container each when nothing is slow', async (t) => {
@@ -129,4 +132,106 @@ t.test('two tries of one attempt differ in the order of the environment and the 
   t.notSame(keys(first), keys(second));
   t.same(keys(first)?.sort(), keys(second)?.sort());
   t.not(first?.mounts[0]?.host_path, second?.mounts[0]?.host_path);
+});
+
+t.test('what was asked for beside the pods is in each sandbox and container', async (t) => {
+  const it = await bench(t);
+  await kubelet(it, {
+    pods: [{ name: 'etcd', namespace: 'kube-system', arriveMs: 0, containers: ['a', 'b'], isStatic: true }],
+    imageName: 'registry.example/app:2',
+    podDefaults: { cgroupParent: '/bench', labels: { 'example.com/run': '7' } },
+  }).run(never);
+  const config = {
+    metadata: { namespace: 'kube-system' },
+    labels: { 'example.com/run': '7', 'io.kubernetes.pod.namespace': 'kube-system' },
+    annotations: { 'kubernetes.io/config.source': 'file' },
+    linux: { cgroup_parent: '/bench' },
+  };
+  const [sandbox] = it.runtime.made.sandboxes;
+  t.match(decodeMessage('RunPodSandboxRequest', sandbox?.request ?? Buffer.alloc(0)), { config });
+  t.match(
+    it.runtime.made.containers.map(({ request }) => decodeMessage('CreateContainerRequest', request)),
+    ['a', 'b'].map((name) => ({
+      config: {
+        metadata: { name },
+        image: { image: 'registry.example/app:2' },
+        labels: { 'example.com/run': '7', 'io.kubernetes.container.name': name },
+      },
+      sandbox_config: config,
+    })),
+  );
+});
+
+t.test('pods come when their plan says so, and a deleted one is not waited for', async (t) => {
+  const it = await bench(t);
+  it.runtime.hold('runPodSandbox', (name) => name.startsWith('gone'));
+  const pods = await kubelet(it, {
+    requestTimeoutMs: 500,
+    pods: [
+      { name: 'late', namespace: 'default', arriveMs: 120 },
+      { name: 'gone', namespace: 'default', arriveMs: 0, deleteMs: 60 },
+    ],
+  }).run(never);
+  t.ok((pods[0]?.events[0]?.atMs ?? 0) >= 119);
+  t.same(pods.map(isRunning), [true, false]);
+  t.equal(pods[1]?.events[1]?.text, 'deleted');
+});
+
+t.test('removing all leaves nothing, whatever was under way', async (t) => {
+  const it = await bench(t);
+  const { runtime } = it;
+  const starting = runtime.hold('startContainer', (name) => name.includes('_halfway_'));
+  const client = kubelet(it, { pods: plans('up', 'halfway'), requestTimeoutMs: 1_000 });
+  const ended = new AbortController();
+  const run = client.run(ended.signal);
+  await starting.arrived();
+  ended.abort();
+  const pods = await run;
+  t.equal(runtime.sandboxes.length, 2);
+  await client.removeAll(never);
+  t.same([runtime.sandboxes, runtime.containers], [[], []]);
+  t.notOk(
+    pods.some(({ events }) => events.some(({ phase }) => phase === 'deleted')),
+    'what run returned stays as it was',
+  );
+});
+
+t.test('it removes only what is its own', async (t) => {
+  const it = await bench(t);
+  const { runtime } = it;
+  await kubelet(it).run(never);
+  const other = kubelet(it);
+  await other.run(never);
+  await other.removeAll(never);
+  t.match(runtime.containers, [{ state: 'CONTAINER_RUNNING' }]);
+  t.equal(runtime.sandboxes.length, 1);
+});
+
+t.test(
+  'with events over a socket a pod comes up, and a crash during its start is followed by the next attempt',
+  async (t) => {
+    const it = await bench(t);
+    const { runtime } = it;
+    const started = runtime.hold('startContainerAnswer');
+    const ended = new AbortController();
+    const run = kubelet(it, { events: true, relistMs: 50, pods: [...plans('web'), later] }).run(ended.signal);
+    await runtime.subscribed();
+    await started.arrived();
+    runtime.stopBehindTheBack(runtime.containers[0]?.id ?? '');
+    started.release();
+    const second = runtime.hold('startContainer');
+    await second.arrived();
+    ended.abort();
+    await run;
+    t.match(runtime.made.containers, [{ attempt: 0 }, { attempt: 1 }]);
+    t.equal(runtime.calls('GetContainerEvents')[0]?.timeoutMs, undefined);
+  },
+);
+
+t.test('how long lists took is kept', async (t) => {
+  const it = await bench(t);
+  const client = kubelet(it);
+  await client.run(never);
+  t.ok(client.listTimesMs.length >= 2);
+  t.ok(client.listTimesMs.every((tookMs) => tookMs > 0));
 });

@@ -16,7 +16,7 @@ export const facts = {
   14: 'without a sandbox the attempt is 0 (kl/kuberuntime/util/util.go:PodSandboxChanged)',
   15: 'a single READY sandbox with an IP is adopted without RunPodSandbox (kl/kuberuntime/util/util.go:PodSandboxChanged)',
   16: 'if the newest sandbox is not READY, several are, or it has no IP, all are stopped and the newest attempt + 1 is made (kl/kuberuntime/util/util.go:PodSandboxChanged, kl/kuberuntime/kuberuntime_manager.go:SyncPod, :killPodWithSyncResult)',
-  17: 'a visible container that does not run, CREATED ones too, is followed by its restart count + 1 (kl/kuberuntime/kuberuntime_container.go:startContainer, kl/container/helpers.go:ShouldContainerBeRestarted)',
+  17: 'a visible container that does not run, CREATED ones too, is followed by its restart count + 1; one that is UNKNOWN is stopped first (kl/kuberuntime/kuberuntime_container.go:startContainer, kl/kuberuntime/kuberuntime_manager.go:computePodActions, kl/container/helpers.go:ShouldContainerBeRestarted)',
   18: 'without a visible container the restart count is the highest N of N.log + 1, and 0 without logs (kl/kuberuntime/kuberuntime_container.go:calcRestartCountByLogDir)',
   19: 'the restart count is attempt, log path and annotation (kl/kuberuntime/kuberuntime_container.go:generateContainerConfig)',
   20: 'an error of RunPodSandbox ends the sync (kl/kuberuntime/kuberuntime_manager.go:SyncPod)',

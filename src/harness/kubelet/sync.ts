@@ -52,6 +52,12 @@ function runs({ containers }: PodStatus, name: string): boolean {
   return containers.find(({ metadata }) => metadata.name === name)?.state === 'CONTAINER_RUNNING';
 }
 
+/** Of its name. */
+function isNewest(containers: PodStatus['containers'], at: number): boolean {
+  const name = containers[at]?.metadata.name;
+  return containers.findIndex(({ metadata }) => metadata.name === name) === at;
+}
+
 /** The sandbox to use, made where none can be. */
 async function ensureSandbox(
   pod: Pod,
@@ -60,6 +66,10 @@ async function ensureSandbox(
   { calls, requests, record }: SyncTools,
 ): Promise<{ id: string; attempt: number }> {
   if (!create) {
+    const unknown = containers.filter(
+      (container, at) => container.state === 'CONTAINER_UNKNOWN' && isNewest(containers, at),
+    );
+    await killPod(calls, ids(unknown), [], gracePeriodSeconds);
     if (!pod.sandboxIds.has(visible)) record(pod, 'waiting', `sees sandbox ${attempt}, adopts it`);
     pod.sandboxIds.add(visible);
     return { id: visible, attempt };

@@ -66,7 +66,8 @@ export class PodWorker {
     this.#isWorking = true;
     while (this.#again && !this.#hasEnded && !this.#tools.signal.aborted) {
       this.#again = false;
-      this.#dueMs = this.#tools.clock.now() + this.#waitMs(await this.#once());
+      const errors = await this.#once();
+      this.#dueMs = this.#tools.clock.now() + this.#waitMs(errors);
     }
     this.#isWorking = false;
   }
