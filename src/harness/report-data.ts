@@ -51,7 +51,7 @@ export interface Timeline {
   /** What the client was at: one after the other, without overlap. */
   readonly calls: readonly Span<'podSandbox' | 'container' | 'start' | 'waiting' | 'running'>[];
   /** What was done for it behind the client's back: queued in Holdfast, under way in the runtime, or held. */
-  readonly work: readonly Span<'queued' | 'podSandbox' | 'container' | 'start' | 'held'>[];
+  readonly work: readonly Work[];
   readonly marks: readonly Mark[];
 }
 
@@ -59,6 +59,11 @@ export interface Span<State extends string> {
   readonly fromMs: number;
   readonly toMs: number;
   readonly state: State;
+}
+
+export interface Work extends Span<'queued' | 'podSandbox' | 'container' | 'start' | 'held'> {
+  /** Its result was rolled back, or removed before anyone got it; where that is known. */
+  readonly thrownAway?: boolean;
 }
 
 export interface Mark {
