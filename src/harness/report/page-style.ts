@@ -2,14 +2,14 @@
 export const style = `
 :root {
   --page: #fff; --raised: #f5f7f9; --line: #dfe4ea; --text: #14191f; --quiet: #56606c;
-  --sandbox: #123f8c; --container: #2b8fd0; --start: #8d5bc9; --running: #1f9d72; --waiting: #8b95a1; --held: #d99a00;
+  --sandbox: #123f8c; --container: #1d86c4; --start: #c4458a; --running: #178a63; --waiting: #717b87; --held: #a87400;
   --bad: #c8320a; --good: #0b7a55;
   --arm-0: #c8450a; --arm-1: #8a6d00; --arm-2: #8d3f9f; --arm-3: #0a66c2; --arm-4: #0b7a55; --arm-5: #4a5560;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #0e1319; --raised: #171e26; --line: #2b3541; --text: #e8edf2; --quiet: #9da9b6;
-    --sandbox: #4f86e8; --container: #6cc4f5; --start: #b892ec; --running: #2fae83; --waiting: #6d7987; --held: #f0bd3a;
+    --sandbox: #4a7fe0; --container: #5fb8ee; --start: #f49ac8; --running: #2fae83; --waiting: #7f8b99; --held: #f0bd3a;
     --bad: #ff7a4d; --good: #4fcf9f;
     --arm-0: #ff8552; --arm-1: #e0bb3c; --arm-2: #d795e6; --arm-3: #64adff; --arm-4: #4fcf9f; --arm-5: #b4bfcb;
   }
@@ -70,6 +70,7 @@ td small { display: inline-block; width: 3.6em; padding-left: 6px; text-align: l
 .legend dt { position: absolute; left: 0; }
 .legend dd { display: flex; align-items: center; gap: 6px; }
 .sample { width: 20px; height: 10px; }
+.sample:has(.waiting) { height: 2px; }
 .mark { width: 14px; height: 14px; }
 .bar { display: flex; align-items: end; justify-content: space-between; gap: 16px; border-bottom: 1px solid var(--line); }
 [role=tablist] { display: flex; flex-wrap: wrap; gap: 2px; }
@@ -87,7 +88,7 @@ td small { display: inline-block; width: 3.6em; padding-left: 6px; text-align: l
 .fit, section:has(#fit:checked) .shared { display: none; }
 section:has(#fit:checked) .fit { display: block; }
 .row { position: relative; display: flex; height: var(--row); cursor: default; }
-.row.told { background: color-mix(in srgb, var(--arm-3) 16%, transparent); }
+.row.told { background: color-mix(in srgb, var(--arm-3) 12%, transparent); }
 .name { width: var(--name); flex: none; padding-right: 8px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .track { flex: 1; min-width: 0; padding: 0 6px; overflow: hidden; }
 section:has(#fit:checked) .track svg { width: var(--fit); }
@@ -113,6 +114,7 @@ aside li svg { display: inline-block; width: 12px; height: 12px; margin-right: 5
   aside { top: auto; bottom: 0; max-height: 34vh; padding: 8px 0; background: var(--page); border-top: 2px solid var(--line); }
   th, td { padding-left: 6px; font-size: 14px; }
   thead td { width: 22%; }
+  thead th { padding-right: 0; }
   th small { display: none; }
   .legend div { padding-left: 0; }
   .legend dt { position: static; width: 100%; }

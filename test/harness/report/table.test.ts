@@ -1,0 +1,56 @@
+import t from 'tap';
+import { reportTable } from '../../../src/harness/report/table.js';
+import { arm, report, stuck } from './reports.js';
+
+function row(table: string, name: string): string | undefined {
+  return table.split('\n').find((line) => line.startsWith(name));
+}
+
+t.test('arms stand side by side, with ratios to direct', async (t) => {
+  const table = reportTable(
+    report([arm('direct', stuck), arm('holdfast', { holdfast: { cpuMs: 1_500, rssBytes: 60 * 2 ** 20 } })]),
+  );
+  t.match(table.split('\n')[0], /^slow-cni: 2 pods, seed 5, 1 repeat, runtime simulated$/);
+  t.match(row(table, ' '), /^ +direct +holdfast$/);
+  t.match(row(table, 'all pods ran  '), / +no +yes$/);
+  t.match(row(table, '50 % of pods ran after'), / +3\.00 s +2\.00 s \(0\.67×\)$/);
+  t.match(row(table, 'all pods ran after'), / +— +4\.00 s$/);
+  t.match(row(table, 'list calls, p50'), / +— +2\.0 ms$/);
+  t.match(row(table, 'CPU of Holdfast'), / +— +1\.50 s$/);
+  t.match(row(table, 'memory of Holdfast'), / +— +60 MiB$/);
+});
+
+t.test('without an arm direct there is no ratio, nor a note on it', async (t) => {
+  const table = reportTable(report([arm('crio-store'), arm('holdfast')]));
+  t.notMatch(table, '×');
+  t.match(row(table, 'creations per pod'), / 1\.00 +1\.00$/);
+});
+
+t.test('it is at most 100 columns wide, and arms that do not fit follow below', async (t) => {
+  const names = Array.from({ length: 8 }, (_, at) => `${at}-${'long-name-'.repeat(4)}`);
+  const table = reportTable(report([arm('direct'), ...names.map((name) => arm(name))], { runtime: 'r'.repeat(200) }));
+  for (const line of table.split('\n')) t.ok(line.length <= 100, line);
+  const heads = table.split('\n').filter((line) => /^ .*long-name/.test(line));
+  t.ok(heads.length > 1);
+  t.equal(heads.join(' ').match(/\d-long-name-long-na…/g)?.length, 8, 'each arm once');
+  t.equal(table.match(/^restarts /gm)?.length, heads.length, 'and labels in front of each');
+});
+
+t.test('names cannot move the cursor', async (t) => {
+  const table = reportTable(report([arm('\x1b[2J\u202edirect\n')], { scenario: 'a\x07\nb' }));
+  t.notMatch(table, /[^\P{C}\n]/u);
+  t.match(table, /^a b: /);
+});
+
+t.test('medians of an even number of repeats may lie between', async (t) => {
+  const table = reportTable(
+    report([arm('direct', { deadlineErrors: 4.5, listMs: { p50: 0.04, p99: 1234.5 } })], { repeats: 2 }),
+  );
+  t.match(row(table, 'deadline errors'), / 4\.5$/);
+  t.match(row(table, 'list calls, p99'), / 1235 ms$/);
+  t.match(table, /medians over the repeats/);
+});
+
+t.test('no arms make no table', async (t) => {
+  t.equal(reportTable(report([])).split('\n')[0], 'slow-cni: 2 pods, seed 5, 1 repeat, runtime simulated');
+});
