@@ -74,7 +74,7 @@ td small { display: inline-block; width: 3.6em; padding-left: 6px; text-align: l
 .mark { width: 14px; height: 14px; }
 .bar { display: flex; align-items: end; justify-content: space-between; gap: 16px; border-bottom: 1px solid var(--line); }
 [role=tablist] { display: flex; flex-wrap: wrap; gap: 2px; }
-.bar label { display: flex; align-items: center; gap: 6px; padding: 8px 0; font-size: 13px; }
+.bar label { display: flex; align-items: center; gap: 6px; padding: 8px 0; font-size: 13px; flex: none; }
 [role=tab] {
   display: flex; align-items: center; gap: 8px; padding: 7px 14px; border: 0; border-bottom: 3px solid transparent; margin-bottom: -1px;
   background: none; color: var(--quiet); font: inherit; cursor: pointer;
@@ -87,7 +87,7 @@ td small { display: inline-block; width: 3.6em; padding-left: 6px; text-align: l
 .grid rect { fill: var(--raised); }
 .fit, section:has(#fit:checked) .shared { display: none; }
 section:has(#fit:checked) .fit { display: block; }
-.row { position: relative; display: flex; height: var(--row); cursor: default; }
+.row { position: relative; display: flex; height: var(--row); cursor: default; scroll-margin: 30px 0; }
 .row.told { background: color-mix(in srgb, var(--arm-3) 12%, transparent); }
 .name { width: var(--name); flex: none; padding-right: 8px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .track { flex: 1; min-width: 0; padding: 0 6px; overflow: hidden; }
@@ -119,5 +119,6 @@ aside li svg { display: inline-block; width: 12px; height: 12px; margin-right: 5
   .legend div { padding-left: 0; }
   .legend dt { position: static; width: 100%; }
   .panels { gap: 8px; }
+  .row { scroll-margin-bottom: 36vh; }
 }
 `;
