@@ -171,7 +171,8 @@ for (const scheme of ['light', 'dark'] as const) {
 t.test('many pods, many arms and long names from outside break nothing', { skip }, async (t) => {
   const many = sampleReport({ pods: 200 });
   const evil = `<script>throw 1</script>${'x'.repeat(200)}`;
-  const arms = many.arms.flatMap((arm) => [arm, { ...arm, name: `${arm.name}${evil}`, title: evil }]);
+  const few = many.arms.map((arm) => ({ ...arm, timelines: arm.timelines.slice(0, 5) }));
+  const arms = few.flatMap((arm) => [arm, { ...arm, name: `${arm.name}${evil}`, title: evil }]);
   const [first, ...others] = many.arms[0]?.timelines ?? [];
   const marked = { pod: evil, calls: [], work: [], ...first, marks: [{ atMs: 1, kind: 'error', text: evil }] } as const;
   arms[0] = { ...(many.arms[0] as ArmReport), timelines: [{ ...marked, pod: evil }, ...others] };
