@@ -1,6 +1,6 @@
 /**
  * RunPodSandbox, CreateContainer and StartContainer as containerd 1.6 and as CRI-O carry them out, down to what becomes of work
- * whose caller has left. Knows no transport.
+ * whose caller has left (profiles.ts). Knows no transport.
  *
  * Source: containerd 1.6 pkg/cri/server/{sandbox_run,container_create,container_start}.go and pkg/registrar; CRI-O
  * server/{sandbox_run_linux,container_create,utils}.go and internal/resourcestore.
@@ -8,14 +8,12 @@
 import { appendFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { status } from '@grpc/grpc-js';
-import { untilAborted } from './gates.js';
+import type { InjectedAnswer } from './gates.js';
 import {
-  type ContainerMetadata,
   type CreateContainerRequest,
   decode,
   encode,
   type PodSandboxConfig,
-  type PodSandboxMetadata,
   type RunPodSandboxRequest,
 } from './messages.js';
 import {
@@ -27,33 +25,36 @@ import {
   timestamp,
   UnknownIdError,
 } from './node-state.js';
+import { type CreationKind, containerName, type Profile, refusal, sandboxName } from './profiles.js';
 import type { RawCall, RawReply } from './raw-grpc-server.js';
-import { labour, type Made, type Making, pass, StatusError, type Timing } from './work.js';
+import { ResourceStore } from './resource-store.js';
+import { elapsed, end, labour, type Made, type Making, pass, StatusError, type Timing } from './work.js';
 
 export interface CreationRules {
-  readonly profile: 'containerd' | 'crio';
+  readonly profile: Profile;
   /** Whether CreateContainer makes the log file right at its start, as CRI-O's conmon does; containerd makes it at the start. */
   readonly earlyLogFile: boolean;
   /** What becomes of a start whose caller has left. */
   readonly lateStart: 'undone' | 'completes';
-  /** CRI-O: how long a result that nobody came for is kept, in ms. */
-  readonly unclaimedMs: number;
 }
 
 /** CRI-O lets a retry without a deadline wait this long for the creation it repeats (server/utils.go:getResourceOrWait). */
 const crioStallMs = 4 * 60_000;
 
-type CreationStep = 'runPodSandbox' | 'createContainer';
+const steps = { podSandbox: 'runPodSandbox', container: 'createContainer' } as const;
 
 interface Plan {
-  readonly step: CreationStep;
-  readonly kind: 'sandbox' | 'container';
+  readonly kind: CreationKind;
   readonly making: Making;
+  /** Whether it is given up when its caller leaves. */
+  readonly cancelled: boolean;
   readonly begin?: () => void;
   /** Undoes `begin`. */
   readonly undo?: () => void;
   /** Adds the result to the node; hidden: into CRI-O's resource store. */
   readonly finish: (hidden: boolean) => void;
+  /** What a runtime that was killed meanwhile finds when it starts again; default: nothing, and the name is free. */
+  readonly leave?: () => void;
   readonly show: () => void;
   readonly remove: () => void;
   readonly answer: (id: string) => Buffer;
@@ -65,13 +66,15 @@ export class Creations {
   readonly #timing: Timing;
   readonly #rules: CreationRules;
   readonly #names = new Map<string, string>();
-  /** CRI-O's resource store: ids of results kept for a retry, with what ends their wait. */
-  readonly #unclaimed = new Map<string, { cancelReaping: () => void; drop: () => void; show: () => void }>();
+  readonly #store: ResourceStore;
+  /** Starts under way. */
+  readonly #starting = new Set<{ readonly sandboxId: string; readonly ended: Promise<unknown> }>();
 
   constructor(node: NodeState, timing: Timing, rules: CreationRules) {
     this.#node = node;
     this.#timing = timing;
     this.#rules = rules;
+    this.#store = new ResourceStore(timing.clock);
   }
 
   /** Names that are taken: by something there, by work under way, or by a rollback. */
@@ -84,13 +87,14 @@ export class Creations {
     if (this.#names.get(name) === id) this.#names.delete(name);
   }
 
-  /** CRI-O keeps its resource store in memory only. */
+  /** What of the runtime's memory is lost with its process. */
   forgetUnclaimed(): void {
-    for (const [id, { cancelReaping, drop }] of this.#unclaimed) {
-      cancelReaping();
-      drop();
-      this.#unclaimed.delete(id);
-    }
+    this.#store.removeAll();
+  }
+
+  /** Resolves when none of a sandbox's containers is being started. */
+  async startsEnded(sandboxId: string): Promise<void> {
+    await Promise.all([...this.#starting].filter((start) => start.sandboxId === sandboxId).map(({ ended }) => ended));
   }
 
   runPodSandbox(call: RawCall, killed: AbortSignal): Promise<RawReply> {
@@ -98,31 +102,29 @@ export class Creations {
     const { config } = request;
     if (config?.metadata == null) throw new StatusError(status.UNKNOWN, 'sandbox config must include metadata');
     const { metadata } = config;
-    const making = this.#making(
-      call,
-      newId(),
-      sandboxName(metadata, this.#rules.profile),
-      metadata.uid,
-      metadata.attempt,
-    );
-    const { id, name } = making;
+    const { profile } = this.#rules;
+    const name = sandboxName(profile, metadata);
+    const making = this.#making('podSandbox', call, newId(), name, metadata.uid, metadata.attempt);
+    const { id } = making;
+    const add = (state: Sandbox['state'], hidden: boolean): void => {
+      this.#node.sandboxes.set(id, {
+        id,
+        name,
+        metadata,
+        config,
+        runtimeHandler: request.runtime_handler,
+        createdAt: timestamp(),
+        ip: this.#node.newIp(),
+        state,
+        hidden,
+      });
+    };
     return this.#create(call, killed, this.made.sandboxes, {
-      step: 'runPodSandbox',
-      kind: 'sandbox',
+      kind: 'podSandbox',
       making,
-      finish: (hidden) => {
-        this.#node.sandboxes.set(id, {
-          id,
-          name,
-          metadata,
-          config,
-          runtimeHandler: request.runtime_handler,
-          createdAt: timestamp(),
-          ip: this.#node.newIp(),
-          state: 'SANDBOX_READY',
-          hidden,
-        });
-      },
+      cancelled: profile === 'containerd',
+      finish: (hidden) => add('SANDBOX_READY', hidden),
+      ...(profile === 'containerd' ? { leave: () => add('SANDBOX_NOTREADY', false) } : {}),
       show: () => {
         const sandbox = this.#node.sandboxes.get(id);
         if (sandbox === undefined) return;
@@ -143,14 +145,15 @@ export class Creations {
     if (podConfig?.metadata == null) throw new StatusError(status.UNKNOWN, 'sandbox config must include metadata');
     const { metadata } = config;
     const podUid = podConfig.metadata.uid;
-    const name = containerName(metadata, podConfig.metadata, this.#rules.profile);
-    const making = this.#making(call, newId(), name, podUid, metadata.attempt);
+    const name = containerName(this.#rules.profile, metadata, podConfig.metadata);
+    const making = this.#making('container', call, newId(), name, podUid, metadata.attempt);
     const { id } = making;
     const logFile = logFileOf(podConfig, config.log_path);
     return this.#create(call, killed, this.made.containers, {
-      step: 'createContainer',
       kind: 'container',
       making,
+      // containerd never looks at its caller again once the container's sandbox was found.
+      cancelled: false,
       begin: () => {
         if (this.#rules.earlyLogFile) openLog(logFile);
       },
@@ -158,7 +161,7 @@ export class Creations {
         if (this.#rules.earlyLogFile && logFile !== undefined) rmSync(logFile, { force: true });
       },
       finish: (hidden) => {
-        if (!this.#node.sandboxes.has(sandbox.id)) throw noSandbox(sandbox.id);
+        if (this.#rules.profile !== 'containerd' && !this.#node.sandboxes.has(sandbox.id)) throw noSandbox(sandbox.id);
         this.#node.containers.set(id, {
           id,
           name,
@@ -170,6 +173,7 @@ export class Creations {
           createdAt: timestamp(),
           state: 'CONTAINER_CREATED',
           starting: false,
+          startCutShort: false,
           startedAt: '0',
           finishedAt: '0',
           exitCode: 0,
@@ -192,8 +196,8 @@ export class Creations {
   /**
    * containerd runs a start under its caller's context: when the caller leaves, the task is deleted and the container ends EXITED
    * with code 128, reason StartError; until that is done it is shown CREATED. `lateStart: 'completes'` is the race it can lose
-   * (kubernetes#139670), and what CRI-O does, whose runtime is not told of the caller. A start cut short by the end of the runtime
-   * leaves the container CREATED (restart.go).
+   * (kubernetes#139670), and what CRI-O does, whose runtime is not told of the caller. A start cut short by the end of containerd
+   * leaves the container CREATED (restart.go), and its task in the way of the next start.
    */
   async startContainer(call: RawCall, killed: AbortSignal): Promise<RawReply> {
     const { container_id: asked } = decode<{ container_id: string }>('StartContainerRequest', call.request);
@@ -204,57 +208,79 @@ export class Creations {
       new StatusError(status.UNKNOWN, `failed to set starting state for container "${container.id}": ${why}`);
     if (container.state !== 'CONTAINER_CREATED') throw refuse(`container is in ${container.state} state`);
     if (container.starting) throw refuse('container is already in starting state');
-    container.starting = true;
-    const making = this.#making(call, container.id, container.name, container.podUid, container.metadata.attempt);
+    const { id, name, podUid, metadata, sandboxId } = container;
+    const making = this.#making('start', call, id, name, podUid, metadata.attempt);
     this.made.starts.push(making);
-    const injected = this.#timing.gates.takeAnswer('startContainer');
-    const giveUp = this.#rules.lateStart === 'completes' ? killed : AbortSignal.any([call.signal, killed]);
+    const injected = this.#timing.injected('startContainer', name);
+    container.starting = true;
+    const ended = this.#start(container, making, call, killed, injected);
+    const starting = { sandboxId, ended: ended.catch(() => undefined) };
+    this.#starting.add(starting);
     try {
-      this.#checkSandboxRuns(container);
-      openLog(container.logFile);
-      await labour(this.#timing, 'startContainer', making, call, injected, giveUp);
-      this.#checkSandboxRuns(container);
-      this.#node.run(container);
-      making.outcome = 'finished';
-    } catch (error) {
-      await pass(this.#timing, 'rollback', container.name, killed);
-      making.outcome = 'rolled back';
-      if (!killed.aborted) markExited(container, 128, 'StartError', String(error));
-      throw error;
+      await ended;
     } finally {
-      container.starting = false;
+      this.#starting.delete(starting);
     }
     return this.#reply(call, killed, 'startContainer', making, Buffer.alloc(0), injected);
   }
 
+  async #start(
+    container: Container,
+    making: Making,
+    call: RawCall,
+    killed: AbortSignal,
+    injected: InjectedAnswer | undefined,
+  ): Promise<void> {
+    const { clock } = this.#timing;
+    const giveUp = this.#rules.lateStart === 'completes' ? killed : AbortSignal.any([call.signal, killed]);
+    try {
+      this.#checkSandboxRuns(container);
+      openLog(container.logFile);
+      if (container.startCutShort)
+        throw new StatusError(status.ALREADY_EXISTS, `${noTask}task ${container.id}: already exists`);
+      await labour(this.#timing, 'startContainer', making, call, injected, giveUp);
+      this.#checkSandboxRuns(container);
+      this.#node.run(container);
+      end(making, 'finished', clock);
+    } catch (error) {
+      await pass(this.#timing, 'rollback', container.name, killed);
+      end(making, killed.aborted ? 'cut short' : 'rolled back', clock);
+      if (killed.aborted) container.startCutShort = this.#rules.profile === 'containerd';
+      else markExited(container, 128, 'StartError', startError(error, giveUp));
+      throw error;
+    } finally {
+      container.starting = false;
+    }
+  }
+
   async #create(call: RawCall, killed: AbortSignal, records: Making[], plan: Plan): Promise<RawReply> {
-    const { step, making } = plan;
+    const { kind, making } = plan;
+    const { profile } = this.#rules;
+    const { clock } = this.#timing;
+    const step = steps[kind];
     const holder = this.#names.get(making.name);
     if (holder !== undefined) return this.#repeat(call, killed, plan, holder);
     this.#names.set(making.name, making.id);
     records.push(making);
-    const injected = this.#timing.gates.takeAnswer(step);
-    const patient = this.#rules.profile === 'crio';
+    const injected = this.#timing.injected(step, making.name);
     try {
       plan.begin?.();
-      await labour(
-        this.#timing,
-        step,
-        making,
-        call,
-        injected,
-        patient ? killed : AbortSignal.any([call.signal, killed]),
-      );
-      const unclaimed = patient && making.callerLeft;
-      plan.finish(unclaimed);
-      making.outcome = 'finished';
-      if (unclaimed) this.#keep(plan);
+      const giveUp = plan.cancelled ? AbortSignal.any([call.signal, killed]) : killed;
+      await labour(this.#timing, step, making, call, injected, giveUp);
+      const late = profile !== 'containerd' && making.callerLeft;
+      if (late && profile === 'crio-remove') throw new StatusError(status.CANCELLED, 'context canceled');
+      plan.finish(late);
+      end(making, 'finished', clock);
+      if (late) this.#keep(plan);
       else plan.show();
     } catch (error) {
       await pass(this.#timing, 'rollback', making.name, killed);
-      plan.undo?.();
-      making.outcome = 'rolled back';
-      this.releaseName(making);
+      end(making, killed.aborted ? 'cut short' : 'rolled back', clock);
+      if (killed.aborted && plan.leave !== undefined) plan.leave();
+      else {
+        plan.undo?.();
+        this.releaseName(making);
+      }
       throw error;
     }
     return this.#reply(call, killed, step, making, plan.answer(making.id), injected);
@@ -266,7 +292,7 @@ export class Creations {
     step: string,
     making: Making,
     message: Buffer,
-    injected: { headers?: RawReply['trailers']; trailers?: RawReply['trailers'] } | undefined,
+    injected: InjectedAnswer | undefined,
   ): Promise<RawReply> {
     await pass(this.#timing, `${step}Answer`, making.name, killed);
     if (injected?.headers !== undefined) call.sendHeaders(injected.headers);
@@ -276,56 +302,42 @@ export class Creations {
   /** A request whose name is taken. */
   async #repeat(call: RawCall, killed: AbortSignal, plan: Plan, holder: string): Promise<RawReply> {
     const { kind, making, answer } = plan;
-    if (this.#rules.profile === 'containerd') {
-      throw new StatusError(
-        status.UNKNOWN,
-        `failed to reserve ${kind} name "${making.name}": name "${making.name}" is reserved for "${holder}"`,
-      );
-    }
+    const { profile } = this.#rules;
+    if (profile !== 'crio-store') throw refusal(profile, kind, making.name, { holder, refused: making.id });
     if (this.#node.sandboxes.has(holder) || this.#node.containers.has(holder)) {
-      this.#claim(holder);
+      this.#store.claim(holder);
       return { code: status.OK, message: answer(holder) };
     }
-    await this.#stall(AbortSignal.any([call.signal, killed]));
-    throw new StatusError(
-      status.DEADLINE_EXCEEDED,
-      'kubelet may be retrying requests that are timing out in CRI-O due to system load. Currently at stage unknown: ' +
-        `context deadline exceeded: name is reserved`,
-    );
+    const over = AbortSignal.any([call.signal, killed]);
+    await elapsed(this.#timing.clock, crioStallMs, over);
+    throw stalled(making.name, over.aborted);
   }
 
-  async #stall(until: AbortSignal): Promise<void> {
-    let cancel = (): void => undefined;
-    const tooLong = new Promise<void>((resolve) => {
-      cancel = this.#timing.clock.after(crioStallMs, resolve);
+  #keep({ making, show, remove }: Plan): void {
+    this.#store.keep(making.id, {
+      show,
+      remove: () => {
+        remove();
+        this.releaseName(making);
+      },
     });
-    await untilAborted(tooLong, until);
-    cancel();
   }
 
-  #keep(plan: Plan): void {
-    const { id } = plan.making;
-    const drop = (): void => {
-      plan.remove();
-      this.releaseName(plan.making);
+  #making(
+    kind: Making['kind'],
+    { request, metadata }: RawCall,
+    id: string,
+    name: string,
+    podUid: string,
+    attempt: number,
+  ): Making {
+    const beganMs = this.#timing.clock.now();
+    return {
+      ...{ kind, id, name, podUid, attempt, request, metadata, beganMs },
+      endedMs: undefined,
+      outcome: 'under way',
+      callerLeft: false,
     };
-    const cancelReaping = this.#timing.clock.after(this.#rules.unclaimedMs, () => {
-      this.#unclaimed.delete(id);
-      drop();
-    });
-    this.#unclaimed.set(id, { cancelReaping, drop, show: plan.show });
-  }
-
-  #claim(id: string): void {
-    const unclaimed = this.#unclaimed.get(id);
-    this.#unclaimed.delete(id);
-    unclaimed?.cancelReaping();
-    unclaimed?.show();
-  }
-
-  #making(call: RawCall, id: string, name: string, podUid: string, attempt: number): Making {
-    const { request, metadata } = call;
-    return { id, name, podUid, attempt, request, metadata, outcome: 'under way', callerLeft: false };
   }
 
   /** containerd 1.6 asks for the sandbox's task, so one that was stopped counts as not found. */
@@ -340,20 +352,32 @@ export class Creations {
     return sandbox;
   }
 
-  #checkSandboxRuns(container: Container): void {
-    if (this.#node.sandboxes.get(container.sandboxId)?.state === 'SANDBOX_READY') return;
-    throw new StatusError(status.UNKNOWN, `sandbox container "${container.sandboxId}" is not running`);
+  #checkSandboxRuns({ sandboxId }: Container): void {
+    const sandbox = this.#node.sandboxes.get(sandboxId);
+    if (sandbox === undefined) throw new StatusError(status.NOT_FOUND, `sandbox "${sandboxId}" not found: not found`);
+    if (sandbox.state === 'SANDBOX_READY') return;
+    throw new StatusError(status.UNKNOWN, `sandbox container "${sandboxId}" is not running`);
   }
 }
 
-/** containerd: pkg/cri/server/helpers.go:makeSandboxName; CRI-O: internal/lib/sandbox/builder.go:GenerateNameAndID. */
-function sandboxName({ name, namespace, uid, attempt }: PodSandboxMetadata, profile: string): string {
-  return `${profile === 'crio' ? 'k8s_' : ''}${name}_${namespace}_${uid}_${attempt}`;
+const noTask = 'failed to create containerd task: ';
+
+/** What the status of a container says that could not be started. */
+function startError(error: unknown, giveUp: AbortSignal): string {
+  if (giveUp.aborted) return `${noTask}failed to create shim task: context canceled: unknown`;
+  return error instanceof Error ? error.message : String(error);
 }
 
-function containerName(container: ContainerMetadata, pod: PodSandboxMetadata, profile: string): string {
-  const prefix = profile === 'crio' ? 'k8s_' : '';
-  return `${prefix}${container.name}_${pod.name}_${pod.namespace}_${pod.uid}_${container.attempt}`;
+/** What a retry of a creation that is still under way ends with. */
+function stalled(name: string, callerLeft: boolean): StatusError {
+  const why = callerLeft
+    ? 'context deadline exceeded'
+    : `waited too long for request to timeout or sandbox ${name} to be created`;
+  return new StatusError(
+    callerLeft ? status.DEADLINE_EXCEEDED : status.UNKNOWN,
+    'kubelet may be retrying requests that are timing out in CRI-O due to system load. ' +
+      `Currently at stage unknown: ${why}: name is reserved`,
+  );
 }
 
 function logFileOf(pod: PodSandboxConfig, logPath: string): string | undefined {
@@ -374,12 +398,12 @@ function noSandbox(id: string): StatusError {
   return new StatusError(status.NOT_FOUND, `failed to find sandbox id "${id}": not found`);
 }
 
-/** @throws {StatusError} With `code` where there is none, UNKNOWN where there are several. */
+/** @throws {StatusError} With `code` where there is none, UNKNOWN where the id is empty or there are several. */
 export function findOr<T>(code: number, text: string, find: () => T): T {
   try {
     return find();
   } catch (error) {
     if (!(error instanceof UnknownIdError)) throw error;
-    throw new StatusError(error.found === 0 ? code : status.UNKNOWN, `${text}: ${error.message}`);
+    throw new StatusError(error.isUnknown ? code : status.UNKNOWN, `${text}: ${error.message}`);
   }
 }

@@ -6,6 +6,7 @@
  */
 import { status } from '@grpc/grpc-js';
 import { type Creations, findOr } from './creations.js';
+import { untilAborted } from './gates.js';
 import { decode, encode } from './messages.js';
 import {
   type Container,
@@ -19,20 +20,22 @@ import {
   podSandboxStatus,
   type Sandbox,
   timestamp,
-  UnknownIdError,
 } from './node-state.js';
+import type { Profile } from './profiles.js';
 import type { RawCall } from './raw-grpc-server.js';
 import { aborted, StatusError } from './work.js';
 
 export interface Runtime {
   readonly node: NodeState;
   readonly creations: Creations;
-  readonly profile: 'containerd' | 'crio';
+  readonly profile: Profile;
+  /** Whether it has GetContainerEvents, and says in PodSandboxStatus what the containers are. */
+  readonly events: boolean;
   readonly runtimeName: string;
 }
 
 /** Answers one method from the decoded request: with the message, or with the messages of a stream. */
-type Method = (runtime: Runtime, request: Request) => object | readonly object[];
+type Method = (runtime: Runtime, request: Request, over: AbortSignal) => object | Promise<object>;
 
 /** The fields of all requests answered here. */
 interface Request {
@@ -55,12 +58,20 @@ function chunks(field: string, items: readonly object[]): object[] {
   return messages;
 }
 
-function sandboxOf({ node }: Runtime, id: string): Sandbox {
-  return findOr(status.NOT_FOUND, 'an error occurred when try to find sandbox', () => node.sandbox(id));
+function sandboxOf(
+  { node }: Runtime,
+  id: string,
+  text = `an error occurred when try to find sandbox "${id}"`,
+): Sandbox {
+  return findOr(status.NOT_FOUND, text, () => node.sandbox(id));
 }
 
-function containerOf({ node }: Runtime, id: string): Container {
-  return findOr(status.NOT_FOUND, `an error occurred when try to find container "${id}"`, () => node.container(id));
+function containerOf(
+  { node }: Runtime,
+  id: string,
+  text = `an error occurred when try to find container "${id}"`,
+): Container {
+  return findOr(status.NOT_FOUND, text, () => node.container(id));
 }
 
 /** @returns Nothing where nothing has this id or prefix. */
@@ -68,15 +79,17 @@ function ifKnown<T>(find: () => T): T | undefined {
   try {
     return find();
   } catch (error) {
-    if (error instanceof UnknownIdError && error.found === 0) return undefined;
+    if (error instanceof StatusError && error.code === status.NOT_FOUND) return undefined;
     throw error;
   }
 }
 
-function stopPodSandbox(runtime: Runtime, id: string): void {
-  const { node, profile } = runtime;
-  const sandbox = profile === 'crio' ? ifKnown(() => node.sandbox(id)) : sandboxOf(runtime, id);
-  if (sandbox !== undefined) node.stopSandbox(sandbox);
+/** A start under way holds the shim that is to end the sandbox; what it starts was not there to be stopped and goes on. */
+async function stopPodSandbox({ node, creations }: Runtime, sandbox: Sandbox, over: AbortSignal): Promise<void> {
+  node.stopContainers(sandbox);
+  await untilAborted(creations.startsEnded(sandbox.id), over);
+  if (over.aborted) throw new StatusError(status.CANCELLED, 'context canceled');
+  node.endSandbox(sandbox);
 }
 
 function removeContainer({ node, creations }: Runtime, container: Container): void {
@@ -92,11 +105,9 @@ function removeContainer({ node, creations }: Runtime, container: Container): vo
   node.emit(container.id, 'CONTAINER_DELETED_EVENT', node.sandboxes.get(container.sandboxId));
 }
 
-function removePodSandbox(runtime: Runtime, id: string): void {
+async function removePodSandbox(runtime: Runtime, sandbox: Sandbox, over: AbortSignal): Promise<void> {
   const { node, creations } = runtime;
-  const sandbox = ifKnown(() => node.sandbox(id));
-  if (sandbox === undefined) return;
-  node.stopSandbox(sandbox);
+  await stopPodSandbox(runtime, sandbox, over);
   for (const container of [...node.containers.values()]) {
     if (container.sandboxId === sandbox.id) removeContainer(runtime, container);
   }
@@ -138,21 +149,24 @@ const methods: Readonly<Record<string, Method>> = {
     status: { conditions: [condition('RuntimeReady'), condition('NetworkReady')] },
     info: verbose ? { config: '{}' } : {},
   }),
-  StopPodSandbox: (runtime, { pod_sandbox_id: id }) => {
-    stopPodSandbox(runtime, id);
+  StopPodSandbox: async (runtime, { pod_sandbox_id: id }, over) => {
+    const find = (): Sandbox => sandboxOf(runtime, id);
+    const sandbox = runtime.profile === 'containerd' ? find() : ifKnown(find);
+    if (sandbox !== undefined) await stopPodSandbox(runtime, sandbox, over);
     return {};
   },
-  RemovePodSandbox: (runtime, { pod_sandbox_id: id }) => {
-    removePodSandbox(runtime, id);
+  RemovePodSandbox: async (runtime, { pod_sandbox_id: id }, over) => {
+    const sandbox = ifKnown(() => sandboxOf(runtime, id));
+    if (sandbox !== undefined) await removePodSandbox(runtime, sandbox, over);
     return {};
   },
   PodSandboxStatus: (runtime, { pod_sandbox_id: id, verbose }) => {
-    const sandbox = sandboxOf(runtime, id);
+    const sandbox = sandboxOf(runtime, id, 'an error occurred when try to find sandbox');
+    const containers = runtime.node.containersOf(sandbox.id).map(containerStatus);
     return {
       status: podSandboxStatus(sandbox),
       info: verbose ? { info: '{}' } : {},
-      containers_statuses: runtime.node.containersOf(sandbox.id).map(containerStatus),
-      timestamp: timestamp(),
+      ...(runtime.events ? { containers_statuses: containers, timestamp: timestamp() } : {}),
     };
   },
   ListPodSandbox: ({ node }, { filter }) => ({ items: node.listSandboxes(filter).map(podSandbox) }),
@@ -163,7 +177,7 @@ const methods: Readonly<Record<string, Method>> = {
     return {};
   },
   RemoveContainer: (runtime, { container_id: id }) => {
-    const container = ifKnown(() => runtime.node.container(id));
+    const container = ifKnown(() => containerOf(runtime, id));
     if (container !== undefined) removeContainer(runtime, container);
     return {};
   },
@@ -177,13 +191,15 @@ const methods: Readonly<Record<string, Method>> = {
   ReopenContainerLog: knownContainer,
   CheckpointContainer: knownContainer,
   ExecSync: (runtime, { container_id: id, cmd }) => {
-    containerOf(runtime, id);
+    containerOf(runtime, id, `failed to exec in container: failed to find container "${id}" in store`);
     return { stdout: Buffer.from(`${cmd.join(' ')}\n`) };
   },
   Exec: streamingUrl,
   Attach: streamingUrl,
   PortForward: streamingUrl,
-  ContainerStats: (runtime, { container_id: id }) => ({ stats: containerStats(containerOf(runtime, id)) }),
+  ContainerStats: (runtime, { container_id: id }) => ({
+    stats: containerStats(containerOf(runtime, id, 'failed to find container')),
+  }),
   ListContainerStats: (runtime, request) => ({ stats: stats(runtime, request) }),
   StreamContainerStats: (runtime, request) => chunks('container_stats', stats(runtime, request)),
   PodSandboxStats: (runtime, { pod_sandbox_id: id }) => {
@@ -212,15 +228,15 @@ const methods: Readonly<Record<string, Method>> = {
  */
 export async function answer(runtime: Runtime, call: RawCall, over: AbortSignal): Promise<Buffer> {
   const { name, requestType, responseType, streams } = call.method;
-  if (name === 'GetContainerEvents') {
+  if (name === 'GetContainerEvents' && runtime.events) {
     const unsubscribe = runtime.node.subscribe((event) => call.write(encode(responseType, event)));
     await aborted(over);
     unsubscribe();
     return Buffer.alloc(0);
   }
   const method = methods[name];
-  if (method === undefined) throw new StatusError(status.UNIMPLEMENTED, `unknown method ${name}`);
-  const result = method(runtime, decode<Request>(requestType, call.request));
+  if (method === undefined) throw new StatusError(status.UNIMPLEMENTED, `method ${name} not implemented`);
+  const result = await method(runtime, decode<Request>(requestType, call.request), over);
   if (!streams) return encode(responseType, result);
   for (const message of result as readonly object[]) call.write(encode(responseType, message));
   return Buffer.alloc(0);

@@ -38,6 +38,8 @@ export interface Container {
   readonly createdAt: string;
   state: ContainerState;
   starting: boolean;
+  /** The runtime was killed while it started it, and left a task. */
+  startCutShort: boolean;
   startedAt: string;
   finishedAt: string;
   exitCode: number;
@@ -52,12 +54,19 @@ export type EventType =
   | 'CONTAINER_STOPPED_EVENT'
   | 'CONTAINER_DELETED_EVENT';
 
-/** An id or prefix that stands for none (`found` 0) or for several. */
+/** An id or prefix that does not stand for exactly one thing. */
 export class UnknownIdError extends Error {
-  readonly found: number;
+  /** Whether it stands for nothing; else it stands for several or is empty. */
+  readonly isUnknown: boolean;
   constructor(id: string, found: number) {
-    super(found === 0 ? 'not found' : `multiple IDs found with provided prefix: ${id}`);
-    this.found = found;
+    super(
+      id === ''
+        ? "Prefix can't be empty"
+        : found === 0
+          ? 'not found'
+          : `multiple IDs found with provided prefix: ${id}`,
+    );
+    this.isUnknown = id !== '' && found === 0;
   }
 }
 
@@ -182,11 +191,19 @@ export class NodeState {
     this.emit(container.id, 'CONTAINER_STOPPED_EVENT', this.sandboxes.get(container.sandboxId));
   }
 
-  /** Ends what runs in it; a container that was never started stays CREATED (containerd 1.6, container_stop.go:stopContainer). */
   stopSandbox(sandbox: Sandbox): void {
+    this.stopContainers(sandbox);
+    this.endSandbox(sandbox);
+  }
+
+  /** Ends what runs in it; a container that was never started stays CREATED (containerd 1.6, container_stop.go:stopContainer). */
+  stopContainers(sandbox: Sandbox): void {
     for (const container of this.containersOf(sandbox.id)) {
       if (container.state === 'CONTAINER_RUNNING') this.exit(container, 137, 'Error');
     }
+  }
+
+  endSandbox(sandbox: Sandbox): void {
     if (sandbox.state === 'SANDBOX_NOTREADY') return;
     sandbox.state = 'SANDBOX_NOTREADY';
     this.emit(sandbox.id, 'CONTAINER_STOPPED_EVENT', sandbox);
@@ -264,7 +281,7 @@ export function podSandboxStatus(sandbox: Sandbox): object {
     metadata: sandbox.metadata,
     state: sandbox.state,
     created_at: sandbox.createdAt,
-    network: { ip: network === 'NODE' ? '' : sandbox.ip },
+    network: { ip: network === 'NODE' || sandbox.state === 'SANDBOX_NOTREADY' ? '' : sandbox.ip },
     linux: { namespaces: { options: { network } } },
     labels: sandbox.config.labels,
     annotations: sandbox.config.annotations,

@@ -3,21 +3,24 @@
  * callers as containerd 1.6 or CRI-O does where that matters to somebody who repeats a creation; time, gates and answers are in
  * the hands of whoever started it.
  */
+import { setMaxListeners } from 'node:events';
 import { status } from '@grpc/grpc-js';
 import { type Clock, systemClock } from '../clock.js';
 import type { Contention } from './contention.js';
 import { Creations } from './creations.js';
+import type { Fate } from './failures.js';
 import { Gates, type Hold, type InjectedAnswer, type Step } from './gates.js';
 import { answer } from './methods.js';
 import { type Container, NodeState, type Sandbox } from './node-state.js';
+import type { Profile } from './profiles.js';
 import { type RawCall, RawGrpcServer, type RawReply } from './raw-grpc-server.js';
 import { aborted, type Duration, InjectedMessage, type Made, StatusError, throwInjected } from './work.js';
 
 export interface SimulatedRuntimeOptions {
   /** Absolute path of the unix socket; at most 107 bytes. */
   readonly socketPath: string;
-  /** Default `containerd`, which stands for 1.6. */
-  readonly profile?: 'containerd' | 'crio';
+  /** Default `containerd`. */
+  readonly profile?: Profile;
   /** Default: the system's. */
   readonly clock?: Clock;
   /** How long the work of each takes before anything of it can be seen, in ms; default 0. */
@@ -37,8 +40,13 @@ export interface SimulatedRuntimeOptions {
   readonly earlyLogFile?: boolean;
   /** What becomes of a start whose caller left; default: `undone` for containerd (EXITED, 128, StartError), `completes` for CRI-O. */
   readonly lateStart?: 'undone' | 'completes';
-  /** CRI-O: how long a finished result is kept for a retry, in ms; default 90 s (a tick each minute marks, the next reaps). */
-  readonly unclaimedMs?: number;
+  /** Tries that come to nothing. */
+  readonly failures?: Readonly<Partial<Record<Maker, Fate>>>;
+  /**
+   * Whether it has GetContainerEvents and says in PodSandboxStatus what the containers are, as since containerd 1.7; default true.
+   * Without, the profile `containerd` is 1.6 in this, too.
+   */
+  readonly events?: boolean;
 }
 
 /** A call as it came in. */
@@ -75,22 +83,26 @@ const makers = {
   StartContainer: 'startContainer',
 } as const;
 
+type Maker = (typeof makers)[keyof typeof makers];
+
 export class SimulatedRuntime {
   readonly socketPath: string;
   /** Calls received, oldest first. */
   readonly received: ReceivedCall[] = [];
   readonly #options: SimulatedRuntimeOptions;
+  readonly #profile: Profile;
   readonly #gates = new Gates();
   readonly #node = new NodeState();
   readonly #creations: Creations;
   readonly #server: RawGrpcServer;
   readonly #underWay = new Set<Promise<RawReply>>();
-  #killed = new AbortController();
+  #killed = untilKilled();
 
   constructor(options: SimulatedRuntimeOptions) {
     this.#options = options;
     this.socketPath = options.socketPath;
     const profile = options.profile ?? 'containerd';
+    this.#profile = profile;
     this.#creations = new Creations(
       this.#node,
       {
@@ -98,12 +110,12 @@ export class SimulatedRuntime {
         clock: options.clock ?? systemClock,
         contention: options.contention,
         durationMs: (step, name) => this.#durationMs(step, name),
+        injected: (step, name) => this.#gates.takeAnswer(step) ?? options.failures?.[step as Maker]?.(name),
       },
       {
         profile,
-        earlyLogFile: options.earlyLogFile ?? profile === 'crio',
-        lateStart: options.lateStart ?? (profile === 'crio' ? 'completes' : 'undone'),
-        unclaimedMs: options.unclaimedMs ?? 90_000,
+        earlyLogFile: options.earlyLogFile ?? profile !== 'containerd',
+        lateStart: options.lateStart ?? (profile === 'containerd' ? 'undone' : 'completes'),
       },
     );
     this.#server = new RawGrpcServer(options.socketPath, (call) => this.serve(call));
@@ -144,14 +156,15 @@ export class SimulatedRuntime {
 
   /**
    * Dies as by SIGKILL: connections are cut, work under way is gone and its names with it, what was finished stays (READY
-   * sandboxes, containers in whatever state; one being started stays CREATED), CRI-O's unclaimed results are lost.
+   * sandboxes, containers in whatever state; one being started stays CREATED), CRI-O's unclaimed results are lost. containerd finds
+   * half-made sandboxes NOTREADY afterwards, and cannot start what it was starting.
    */
   async kill(): Promise<void> {
     this.#killed.abort();
     await this.#server.cut();
     await Promise.all(this.#underWay);
     this.#creations.forgetUnclaimed();
-    this.#killed = new AbortController();
+    this.#killed = untilKilled();
   }
 
   /** Ends everything; calls under way are cut. */
@@ -257,8 +270,9 @@ export class SimulatedRuntime {
       {
         node: this.#node,
         creations: this.#creations,
-        profile: this.#options.profile ?? 'containerd',
-        runtimeName: this.#options.profile === 'crio' ? 'cri-o' : 'containerd',
+        profile: this.#profile,
+        events: this.#options.events ?? true,
+        runtimeName: this.#profile === 'containerd' ? 'containerd' : 'cri-o',
       },
       call,
       over,
@@ -266,6 +280,13 @@ export class SimulatedRuntime {
     await this.#gates.pass(`${step}Answer`, '', over);
     return { code: status.OK, message, ...(injected?.trailers === undefined ? {} : { trailers: injected.trailers }) };
   }
+}
+
+/** All work under way listens to its signal. */
+function untilKilled(): AbortController {
+  const killed = new AbortController();
+  setMaxListeners(0, killed.signal);
+  return killed;
 }
 
 function asReply(error: unknown): RawReply {

@@ -21,6 +21,7 @@ export class StatusError extends Error {
 
 /** Something the runtime really began to make: the call was not refused, joined or answered from what was there. */
 export interface Making {
+  readonly kind: 'podSandbox' | 'container' | 'start';
   /** Of what was made; for a start, of its container. */
   readonly id: string;
   /** The reserved name, which holds the whole identity. */
@@ -30,7 +31,11 @@ export interface Making {
   /** Request bytes as received. */
   readonly request: Buffer;
   readonly metadata: grpc.Metadata;
-  outcome: 'under way' | 'finished' | 'rolled back';
+  /** `cut short`: the runtime was killed meanwhile. */
+  outcome: 'under way' | 'finished' | 'rolled back' | 'cut short';
+  /** In ms of the runtime's clock. A rollback belongs to it, a time in CRI-O's resource store does not. */
+  readonly beganMs: number;
+  endedMs: number | undefined;
   /** Whether the caller left while it was under way. */
   callerLeft: boolean;
 }
@@ -50,6 +55,18 @@ export interface Timing {
   /** What slows labour down; undefined: nothing does. */
   readonly contention: Contention | undefined;
   durationMs(step: Step, name: string): number;
+  /** What takes the place of the next answer, which is used up by it. */
+  injected(step: Step, name: string): InjectedAnswer | undefined;
+}
+
+/** Lasts `ms`, or until the signal fires. */
+export async function elapsed(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
+  let cancel = (): void => undefined;
+  const over = new Promise<void>((resolve) => {
+    cancel = clock.after(ms, resolve);
+  });
+  await untilAborted(over, signal);
+  cancel();
 }
 
 /** Goes through one step: its gate, then its duration, contended where it says so. Returns early when the signal fires. */
@@ -64,17 +81,18 @@ export async function pass(
   const durationMs = timing.durationMs(step, name);
   if (durationMs <= 0 || signal.aborted) return;
   if (contention !== undefined) return contention.carryOut(durationMs, signal);
-  let cancel = (): void => undefined;
-  const over = new Promise<void>((resolve) => {
-    cancel = timing.clock.after(durationMs, resolve);
-  });
-  await untilAborted(over, signal);
-  cancel();
+  await elapsed(timing.clock, durationMs, signal);
 }
 
 /** Lasts until the signal fires. */
 export function aborted(signal: AbortSignal): Promise<void> {
   return untilAborted(new Promise(() => undefined), signal);
+}
+
+/** Says how the work ended, and when. */
+export function end(making: Making, outcome: Making['outcome'], clock: Clock): void {
+  making.outcome = outcome;
+  making.endedMs = clock.now();
 }
 
 /**

@@ -1,53 +1,37 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { Metadata, status } from '@grpc/grpc-js';
-import t from 'tap';
+import t, { type Test } from 'tap';
+import { type Containerd, playScenes } from '../support/containerd-scenes.js';
 import { decodeMessage, encodeMessage } from '../support/cri-client.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { bench, create, failure, leavable, runPod } from './support.js';
 
-t.test('a sandbox is listed once it is complete, and its name is taken from the start', async (t) => {
-  const { runtime, client, pod } = await bench(t);
-  const web = pod({ uid: 'u1' });
-  const held = runtime.hold('runPodSandbox');
-  const creation = client.call('RunPodSandbox', web.runPodSandboxRequest());
-  await held.arrived();
-  t.same(await client.call('ListPodSandbox'), { items: [] });
-  const id = runtime.made.sandboxes[0]?.id;
-  t.same(await failure(client.call('RunPodSandbox', web.runPodSandboxRequest())), {
-    code: status.UNKNOWN,
-    details: `failed to reserve sandbox name "web-0_default_u1_0": name "web-0_default_u1_0" is reserved for "${id}"`,
-  });
-  held.release();
-  t.same(await creation, { pod_sandbox_id: id });
-  const { items } = await client.call('ListPodSandbox');
-  t.match(items, [{ id, state: 'SANDBOX_READY', metadata: { name: 'web-0', uid: 'u1', attempt: 0 } }]);
-  t.match(items[0]?.annotations, { 'kubernetes.io/config.source': 'api' });
-  t.match(await failure(client.call('RunPodSandbox', web.runPodSandboxRequest())), { code: status.UNKNOWN });
-  t.equal(runtime.made.sandboxes.length, 1);
-});
+const steps = {
+  podSandbox: 'runPodSandbox',
+  container: 'createContainer',
+  start: 'startContainer',
+  undoing: 'rollback',
+} as const;
 
-t.test('a sandbox whose caller leaves is rolled back, its name released last', async (t) => {
-  const it = await bench(t);
-  const { runtime, client, pod } = it;
-  const web = pod();
-  const working = runtime.hold('runPodSandbox');
-  const undoing = runtime.hold('rollback');
-  const { leave } = leavable((signal) => client.call('RunPodSandbox', web.runPodSandboxRequest(), { signal }));
-  await working.arrived();
-  await leave();
-  await undoing.arrived();
-  working.release();
-  t.match(await failure(client.call('RunPodSandbox', web.runPodSandboxRequest())), { details: /is reserved for/ });
-  t.match(runtime.made.sandboxes, [{ outcome: 'under way', callerLeft: true }]);
-  undoing.release();
-  // The server runs the end of the rollback before it reads the next request.
-  await client.call('Version');
-  t.match(runtime.made.sandboxes, [{ outcome: 'rolled back' }]);
-  t.same(runtime.reservedNames, []);
-  t.same(runtime.sandboxes, []);
-  t.type(await runPod(it, web), 'string');
-});
+async function scene(t: Test): Promise<Containerd> {
+  const { runtime, client, pod } = await bench(t, { events: false });
+  return {
+    client,
+    pod,
+    hold: async (work) => {
+      const held = runtime.hold(steps[work]);
+      return { reached: () => held.arrived(), release: () => held.release() };
+    },
+    kill: () => runtime.kill(),
+    start: async () => {
+      await runtime.listen();
+      await client.waitForReady(10_000);
+    },
+  };
+}
+
+playScenes(t, scene, {});
 
 t.test('a caller that leaves after the work is done leaves a complete sandbox behind', async (t) => {
   const { runtime, client, pod } = await bench(t);
@@ -97,45 +81,6 @@ t.test('a container is listed CREATED, and its event is out, before CreateContai
   events.cancel();
 });
 
-t.test('a container whose caller leaves is undone, and nothing of it was listed', async (t) => {
-  const it = await bench(t);
-  const { runtime, client, pod } = it;
-  const web = pod({ uid: 'u2' });
-  const sandboxId = await runPod(it, web);
-  const working = runtime.hold('createContainer');
-  const undoing = runtime.hold('rollback');
-  const request = web.createContainerRequest(sandboxId, { image: 'i' });
-  const { leave } = leavable((signal) => client.call('CreateContainer', request, { signal }));
-  await working.arrived();
-  t.same(await client.call('ListContainers'), { containers: [] });
-  await leave();
-  await undoing.arrived();
-  const id = runtime.made.containers[0]?.id;
-  t.same(await failure(client.call('CreateContainer', request)), {
-    code: status.UNKNOWN,
-    details: `failed to reserve container name "app_web-0_default_u2_0": name "app_web-0_default_u2_0" is reserved for "${id}"`,
-  });
-  undoing.release();
-  working.release();
-  await client.call('Version');
-  t.same(runtime.containers, []);
-  t.type(await create(it, web, sandboxId), 'string');
-  t.match(runtime.made.containers, [{ outcome: 'rolled back' }, { outcome: 'finished' }]);
-});
-
-t.test('CreateContainer needs a sandbox that is there and runs', async (t) => {
-  const it = await bench(t);
-  const { client, pod } = it;
-  const web = pod();
-  t.match(await failure(create(it, web, 'abc')), {
-    code: status.NOT_FOUND,
-    details: /failed to find sandbox id "abc"/,
-  });
-  const sandboxId = await runPod(it, web);
-  await client.call('StopPodSandbox', { pod_sandbox_id: sandboxId });
-  t.match(await failure(create(it, web, sandboxId)), { code: status.NOT_FOUND, details: /no running task found/ });
-});
-
 t.test('the log file is made at the start, and at once with earlyLogFile', async (t) => {
   for (const earlyLogFile of [false, true]) {
     const it = await bench(t, { earlyLogFile });
@@ -151,28 +96,6 @@ t.test('the log file is made at the start, and at once with earlyLogFile', async
     await client.call('StartContainer', { container_id: await creation });
     t.ok(existsSync(logFile), 'once it is started');
   }
-});
-
-t.test('a start makes the container RUNNING, once', async (t) => {
-  const it = await bench(t);
-  const { runtime, client, pod } = it;
-  const web = pod({ uid: 'u3' });
-  const id = await create(it, web, await runPod(it, web));
-  const starting = runtime.hold('startContainer');
-  const start = client.call('StartContainer', { container_id: id });
-  await starting.arrived();
-  t.match(await client.call('ContainerStatus', { container_id: id }), { status: { state: 'CONTAINER_CREATED' } });
-  t.match(await failure(client.call('StartContainer', { container_id: id })), {
-    code: status.UNKNOWN,
-    details: /container is already in starting state/,
-  });
-  t.match(await failure(client.call('RemoveContainer', { container_id: id })), { details: /can't be removed/ });
-  starting.release();
-  await start;
-  t.match(await client.call('ContainerStatus', { container_id: id }), { status: { state: 'CONTAINER_RUNNING' } });
-  t.match(await failure(client.call('StartContainer', { container_id: id })), { details: /CONTAINER_RUNNING state/ });
-  t.equal(runtime.mostCopies('u3', 'app'), 1);
-  t.equal(runtime.made.starts.length, 1);
 });
 
 t.test('a start whose caller leaves ends EXITED with 128, and is CREATED until then', async (t) => {
@@ -209,49 +132,6 @@ t.test('a late start that completes runs beside the next attempt, and both are c
   starting.release();
   await client.call('Version');
   t.equal(runtime.mostCopies('u4', 'app'), 2);
-});
-
-t.test('stopping a sandbox ends what runs in it, leaves what was never started CREATED', async (t) => {
-  const it = await bench(t);
-  const { client, pod } = it;
-  const web = pod();
-  const sandboxId = await runPod(it, web);
-  const running = await create(it, web, sandboxId, 0);
-  const created = await create(it, web, sandboxId, 1);
-  await client.call('StartContainer', { container_id: running });
-  await client.call('StopPodSandbox', { pod_sandbox_id: sandboxId });
-  t.match(await client.call('PodSandboxStatus', { pod_sandbox_id: sandboxId }), {
-    status: { state: 'SANDBOX_NOTREADY' },
-    containers_statuses: [
-      { id: running, state: 'CONTAINER_EXITED' },
-      { id: created, state: 'CONTAINER_CREATED' },
-    ],
-    timestamp: /^[1-9]\d{18}$/,
-  });
-  t.match(await failure(client.call('StartContainer', { container_id: created })), { details: /is not running/ });
-});
-
-t.test('removing a sandbox removes its containers and releases all their names', async (t) => {
-  const it = await bench(t);
-  const { runtime, client, pod } = it;
-  const web = pod();
-  const sandboxId = await runPod(it, web);
-  await client.call('StartContainer', { container_id: await create(it, web, sandboxId) });
-  await client.call('RemovePodSandbox', { pod_sandbox_id: sandboxId });
-  t.same(await client.call('ListPodSandbox'), { items: [] });
-  t.same(await client.call('ListContainers'), { containers: [] });
-  t.same(runtime.reservedNames, []);
-});
-
-t.test('of unknown ids only removals and nothing else succeed', async (t) => {
-  const { client } = await bench(t);
-  t.match(await failure(client.call('StopPodSandbox', { pod_sandbox_id: 'abc' })), { code: status.NOT_FOUND });
-  t.match(await failure(client.call('PodSandboxStatus', { pod_sandbox_id: 'abc' })), { code: status.NOT_FOUND });
-  t.match(await failure(client.call('ContainerStatus', { container_id: 'abc' })), { code: status.NOT_FOUND });
-  t.match(await failure(client.call('StopContainer', { container_id: 'abc' })), { code: status.NOT_FOUND });
-  t.match(await failure(client.call('StartContainer', { container_id: 'abc' })), { code: status.NOT_FOUND });
-  t.same(await client.call('RemovePodSandbox', { pod_sandbox_id: 'abc' }), {});
-  t.same(await client.call('RemoveContainer', { container_id: 'abc' }), {});
 });
 
 t.test('a unique prefix stands for an id, one that fits several does not', async (t) => {
@@ -341,30 +221,6 @@ t.test('what was made is on record with the bytes and the metadata that came in'
   const [received] = runtime.calls('RunPodSandbox');
   t.ok(received?.timeoutMs !== undefined && received.timeoutMs <= 60_000 && received.timeoutMs > 0);
   t.match(received, { version: 'v1', cancelled: false, code: 0 });
-});
-
-t.test('after SIGKILL and a new start finished things are there, unfinished ones gone', async (t) => {
-  const it = await bench(t, { rollbackMs: 3_600_000 });
-  const { runtime, client, pod } = it;
-  const web = pod();
-  const sandboxId = await runPod(it, web);
-  const created = await create(it, web, sandboxId);
-  const sandboxHeld = runtime.hold('runPodSandbox');
-  const startHeld = runtime.hold('startContainer');
-  const half = failure(client.call('RunPodSandbox', pod({ uid: 'half' }).runPodSandboxRequest()));
-  const start = failure(client.call('StartContainer', { container_id: created }));
-  await Promise.all([sandboxHeld.arrived(), startHeld.arrived()]);
-  await runtime.kill();
-  t.match([await half, await start], [{ code: status.UNAVAILABLE }, { code: status.UNAVAILABLE }]);
-  await runtime.listen();
-  await client.waitForReady(10_000);
-  t.match((await client.call('ListPodSandbox')).items, [{ id: sandboxId, state: 'SANDBOX_READY' }]);
-  t.match((await client.call('ListContainers')).containers, [{ id: created, state: 'CONTAINER_CREATED' }]);
-  t.match(runtime.made.sandboxes, [{ outcome: 'finished' }, { outcome: 'rolled back' }]);
-  sandboxHeld.release();
-  startHeld.release();
-  t.type(await runPod(it, pod({ uid: 'half' })), 'string');
-  t.same(await client.call('StartContainer', { container_id: created }), {});
 });
 
 t.test('what ends behind the back is seen as ended', async (t) => {

@@ -6,7 +6,7 @@ import { ManualClock } from '../support/manual-clock.js';
 import { bench, create, failure, leavable, runPod } from './support.js';
 
 t.test('a repeat of something finished is answered with its id', async (t) => {
-  const it = await bench(t, { profile: 'crio' });
+  const it = await bench(t, { profile: 'crio-store' });
   const web = it.pod();
   const sandboxId = await runPod(it, web);
   t.equal(await runPod(it, web), sandboxId);
@@ -16,7 +16,7 @@ t.test('a repeat of something finished is answered with its id', async (t) => {
 });
 
 t.test('a creation goes on when its caller leaves, and stays hidden until the retry', async (t) => {
-  const it = await bench(t, { profile: 'crio' });
+  const it = await bench(t, { profile: 'crio-store' });
   const { runtime, client, pod } = it;
   const web = pod({ uid: 'u1' });
   const working = runtime.hold('runPodSandbox');
@@ -34,7 +34,7 @@ t.test('a creation goes on when its caller leaves, and stays hidden until the re
 });
 
 t.test('a retry of a running creation stalls, even past its end, until its own deadline', async (t) => {
-  const it = await bench(t, { profile: 'crio' });
+  const it = await bench(t, { profile: 'crio-store' });
   const { runtime, client, pod } = it;
   const web = pod();
   const working = runtime.hold('runPodSandbox');
@@ -51,7 +51,7 @@ t.test('a retry of a running creation stalls, even past its end, until its own d
 
 t.test('a retry without a deadline stalls for four minutes', async (t) => {
   const clock = new ManualClock();
-  const it = await bench(t, { profile: 'crio', clock });
+  const it = await bench(t, { profile: 'crio-store', clock });
   const { runtime, client, pod } = it;
   const web = pod();
   const working = runtime.hold('runPodSandbox');
@@ -73,7 +73,7 @@ t.test('a retry without a deadline stalls for four minutes', async (t) => {
 
 t.test('what nobody comes back for is dropped, and its name is free', async (t) => {
   const clock = new ManualClock();
-  const it = await bench(t, { profile: 'crio', clock });
+  const it = await bench(t, { profile: 'crio-store', clock });
   const { runtime, client, pod } = it;
   const web = pod();
   const working = runtime.hold('runPodSandbox');
@@ -90,7 +90,7 @@ t.test('what nobody comes back for is dropped, and its name is free', async (t) 
 });
 
 t.test('the log file is there right from the start of CreateContainer, and gone if it fails', async (t) => {
-  const it = await bench(t, { profile: 'crio' });
+  const it = await bench(t, { profile: 'crio-store' });
   const { runtime, pod } = it;
   const web = pod();
   const sandboxId = await runPod(it, web);
@@ -108,12 +108,12 @@ t.test('the log file is there right from the start of CreateContainer, and gone 
 });
 
 t.test('StopPodSandbox of an unknown sandbox succeeds', async (t) => {
-  const { client } = await bench(t, { profile: 'crio' });
+  const { client } = await bench(t, { profile: 'crio-store' });
   t.same(await client.call('StopPodSandbox', { pod_sandbox_id: 'abc' }), {});
 });
 
 t.test('a start goes on when its caller leaves', async (t) => {
-  const it = await bench(t, { profile: 'crio' });
+  const it = await bench(t, { profile: 'crio-store' });
   const { runtime, client, pod } = it;
   const web = pod();
   const id = await create(it, web, await runPod(it, web));

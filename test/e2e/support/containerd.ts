@@ -134,6 +134,11 @@ export class RealContainerd {
     replaceFile(this.#path('cni-delay'), String(Math.round(seconds * 1000)));
   }
 
+  /** The same for a CNI DEL, and so for the rollback of a sandbox. */
+  setCniDelDelay(seconds: number): void {
+    replaceFile(this.#path('cni-del-delay'), String(Math.round(seconds * 1000)));
+  }
+
   /** The same for the OCI runtime's `create` of a container (not of a sandbox), and so for StartContainer. */
   setStartDelay(seconds: number): void {
     replaceFile(this.#path('start-delay'), String(Math.round(seconds * 1000)));
@@ -229,6 +234,7 @@ export class RealContainerd {
   async cleanUp(): Promise<void> {
     if (!fs.existsSync(this.directory)) return;
     this.setCniDelay(0);
+    this.setCniDelDelay(0);
     this.setStartDelay(0);
     this.#gate?.kill('SIGKILL');
     try {
@@ -280,10 +286,12 @@ export class RealContainerd {
       this.#path('cni/bin/slowbridge'),
       `[ "$CNI_COMMAND" = VERSION ] || echo "$CNI_COMMAND $CNI_CONTAINERID" >>'${this.#path('cni.log')}'
 bridge='${path.join(plugins, 'bridge')}'
+[ "$CNI_COMMAND" != DEL ] || wait_for '${this.#path('cni-del-delay')}'
 [ "$CNI_COMMAND" = ADD ] || exec "$bridge"
 under_way '${this.#path('under-way.log')}' '${this.#path('cni-delay')}' "$bridge"`,
     );
     this.setCniDelay(0);
+    this.setCniDelDelay(0);
     const octet = (): number => Math.floor(Math.random() * 256);
     const conflist = {
       cniVersion: '0.4.0',
