@@ -223,6 +223,32 @@ t.test('what was made is on record with the bytes and the metadata that came in'
   t.match(received, { version: 'v1', cancelled: false, code: 0 });
 });
 
+t.test('what was made is on record with its kind, its times and its end', async (t) => {
+  const clock = new ManualClock();
+  const it = await bench(t, { clock, runPodSandboxMs: 1000, startContainerMs: 3_600_000, rollbackMs: 500 });
+  const { runtime, client, pod } = it;
+  const web = pod();
+  const sandbox = runPod(it, web);
+  await client.call('Version');
+  await clock.advance(1000);
+  const container = await create(it, web, await sandbox);
+  runtime.failNext('runPodSandbox', { code: status.INTERNAL });
+  const failed = failure(runPod(it, pod()));
+  const start = failure(client.call('StartContainer', { container_id: container }));
+  await client.call('Version');
+  t.match(runtime.made.starts, [{ outcome: 'under way', endedMs: undefined }]);
+  await clock.advance(2000);
+  await failed;
+  await runtime.kill();
+  t.match(await start, { code: status.UNAVAILABLE });
+  t.match(runtime.made.sandboxes, [
+    { kind: 'podSandbox', beganMs: 1000, endedMs: 2000, outcome: 'finished' },
+    { kind: 'podSandbox', beganMs: 2000, endedMs: 3500, outcome: 'rolled back' },
+  ]);
+  t.match(runtime.made.containers, [{ kind: 'container', beganMs: 2000, endedMs: 2000, outcome: 'finished' }]);
+  t.match(runtime.made.starts, [{ kind: 'start', beganMs: 2000, endedMs: 4000, outcome: 'cut short' }]);
+});
+
 t.test('what ends behind the back is seen as ended', async (t) => {
   const it = await bench(t);
   const { runtime, client, pod } = it;
