@@ -2,7 +2,7 @@
  * The container runtimes that are simulated, and what they say in words of their own. Knows no calls.
  *
  * Source: containerd 1.6 pkg/cri/server/helpers.go and pkg/registrar; CRI-O internal/lib/sandbox/builder.go, internal/registrar,
- * server/utils.go, and for `crio-remove` internal/lib/container_server.go of 1.18.
+ * server/utils.go, and for `crio-remove` internal/lib/container_server.go.
  */
 import { status } from '@grpc/grpc-js';
 import type { ContainerMetadata, PodSandboxMetadata } from './messages.js';
@@ -12,8 +12,8 @@ import { StatusError } from './work.js';
  * What becomes of a creation whose caller has left, and of a retry:
  *
  * - `containerd` (1.6): a pod sandbox is rolled back at once; a container is finished and listed. Retries are refused.
- * - `crio-remove` (CRI-O before 1.20): it is finished, then removed. Retries are refused.
- * - `crio-store` (CRI-O since): it is finished and kept, hidden, for the next retry. A retry meanwhile waits for its own deadline.
+ * - `crio-remove` (CRI-O before its resource store): it is finished, then removed. Retries are refused.
+ * - `crio-store` (CRI-O since then): it is finished and kept, hidden, for the next retry. A retry meanwhile waits for its own deadline.
  */
 export type Profile = 'containerd' | 'crio-remove' | 'crio-store';
 
