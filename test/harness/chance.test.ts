@@ -3,8 +3,8 @@ import t from 'tap';
 import { logNormal, stalling } from '../../src/harness/capacity.js';
 import { draws } from '../../src/harness/draws.js';
 import { failing, restartAt } from '../../src/harness/failures.js';
+import { Random } from '../../src/harness/random.js';
 import type { Duration } from '../../src/harness/work.js';
-import { Random } from '../fuzz/random.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { bench, create, failure, runPod } from './support.js';
 

@@ -1,6 +1,7 @@
 /** Reports that look like those of a real run: pods on a slow node under five strategies, played roughly from a seed. */
+
+import { Random } from '../../../src/harness/random.js';
 import type { ArmReport, Mark, Report, Timeline, Work } from '../../../src/harness/report-data.js';
-import { Random } from '../../fuzz/random.js';
 
 interface Strategy {
   readonly name: string;
