@@ -1,5 +1,6 @@
 /** The command line: which command is meant, what goes wrong as one line on stderr, and the exit code. */
 import createYargs from 'yargs';
+import { benchCommand } from './commands/bench.js';
 import { demoCommand } from './commands/demo.js';
 import { type Environment, serveCommand } from './commands/serve.js';
 import { ConfigError } from './config/config-error.js';
@@ -32,10 +33,11 @@ export async function main(args: readonly string[], io: Io = process): Promise<n
     .usage('$0 <command> [options]')
     .command(serveCommand(io.env))
     .command(demoCommand)
+    .command(benchCommand)
     .version(version)
     .help()
     .strict()
-    .demandCommand(1, 'a command is missing: serve or demo')
+    .demandCommand(1, 'a command is missing: serve, demo or bench')
     .wrap(100)
     // Other languages would translate half of the messages.
     .detectLocale(false)

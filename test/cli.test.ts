@@ -39,7 +39,7 @@ t.test('--version is the version of the package', async (t) => {
 });
 
 t.test('without a command the help goes to stderr and the run has failed', async (t) => {
-  t.match(await run([]), { code: 2, stdout: '', stderr: /holdfast serve(.|\n)*holdfast demo/ });
+  t.match(await run([]), { code: 2, stdout: '', stderr: /holdfast serve(.|\n)*holdfast demo(.|\n)*holdfast bench/ });
 });
 
 const misunderstood: [what: string, args: string[], said: RegExp][] = [
@@ -56,6 +56,26 @@ const misunderstood: [what: string, args: string[], said: RegExp][] = [
   ['a number with leading dash', [...serve, '--max-entries', '-5'], /--max-entries/],
   ['a missing runtime', ['serve', '--listen=/l'], /--runtime is missing/],
   ['a missing listening socket', ['serve', '--runtime=/r'], /--listen is missing/],
+  ['a scenario that is not there', ['bench', '--scenario=fast-cni'], /--scenario: "fast-cni" is no file, and none of/],
+  [
+    'an arm that is not there',
+    ['bench', '--arms=direct,podman'],
+    /--arms: "direct,podman" is not allowed; give one of/,
+  ],
+  ['no pods', ['bench', '--pods=0'], /--pods: "0" is not allowed; give a whole number from 1 to/],
+  ['fewer pods than are critical', ['bench', '--scenario=critical-first', '--pods=4'], /--pods: 4 are fewer than .* 5/],
+  ['a seed that is no number', ['bench', '--seed=x'], /--seed: "x" is not allowed; give a whole number/],
+  ['no repeat', ['bench', '--repeat=0'], /--repeat: "0" is not allowed/],
+  ['a result twice', ['bench', '--json=a', '--json=b'], /--json: \["a","b"\] are 2 values; give it once/],
+  [
+    'a result nowhere',
+    ['bench', '--html=/no/such/directory/a.html'],
+    /--html: .* is not allowed; give a file in a dir/,
+  ],
+  ['a runtime that is no socket', ['bench', '--runtime=tcp://a:1'], /--runtime: "tcp:\/\/a:1" is not allowed/],
+  ['a runtime that does not answer', ['bench', `--runtime=${runtime}`], /--runtime: .*runtime\.sock does not answer: /],
+  ['an image without a runtime', ['bench', '--image=a'], /--image means nothing without --runtime/],
+  ['an option of bench negated', ['bench', '--no-json'], /unknown option --no-json/],
   ['one socket for both sides', ['serve', '--runtime=/r', '--listen=unix:///r'], /are the same socket/],
 ];
 for (const [what, args, said] of misunderstood) {

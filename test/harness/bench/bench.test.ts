@@ -1,0 +1,226 @@
+/** Arms on small simulated nodes: what they come to, and what is left of them. Needs the built program. */
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import t, { type Test } from 'tap';
+import { stringify } from 'yaml';
+import { type BenchOptions, runBench } from '../../../src/harness/bench/bench.js';
+import { podPlans } from '../../../src/harness/bench/pod-plans.js';
+import { readScenario, type Scenario } from '../../../src/harness/bench/scenario.js';
+import type { ArmReport, Report } from '../../../src/harness/report-data.js';
+
+const forever = new AbortController().signal;
+
+const directory = mkdtempSync(path.join(tmpdir(), 'hf-yaml-'));
+t.teardown(() => rmSync(directory, { recursive: true }));
+
+/** A temporary directory of its own, in which what is left behind is seen. */
+function ownTmpdir(test: Test): string {
+  const directory = mkdtempSync(path.join(tmpdir(), 'hf-test-'));
+  const before = process.env.TMPDIR;
+  process.env.TMPDIR = directory;
+  test.teardown(() => {
+    if (before === undefined) delete process.env.TMPDIR;
+    else process.env.TMPDIR = before;
+    rmSync(directory, { recursive: true, force: true });
+  });
+  return directory;
+}
+
+/** A kubelet that waits for 0.2 s (0.4 s for a pod sandbox), five times as fast as a real one in all else. */
+function scenario(runtime: object, rest: Record<string, unknown> = {}, kubelet: object = {}): Scenario {
+  const file = path.join(directory, 'small.yaml');
+  const backoff = { least: '1s', longest: '1500ms' };
+  const content = {
+    description: 'A test',
+    pods: 3,
+    watch: '60s',
+    kubelet: { 'request-timeout': '200ms', backoff, relist: '100ms', ...kubelet },
+    runtime: { 'create-container': '0s', 'start-container': '0s', rollback: '10ms', ...runtime },
+    ...rest,
+  };
+  writeFileSync(file, stringify(content));
+  return readScenario(file);
+}
+
+async function run(of: Scenario, options: Partial<BenchOptions> = {}): Promise<Report> {
+  const bench = { scenario: of, arms: of.arms, seed: 1, repeats: 1, runtime: undefined, onProgress: () => undefined };
+  return runBench({ ...bench, ...options }, forever);
+}
+
+function arm(report: Report, name: string): ArmReport {
+  const found = report.arms.find((candidate) => candidate.name === name);
+  if (found === undefined) throw new Error(`no arm ${name}`);
+  return found;
+}
+
+/** Longer than a kubelet waits, by far more than a busy machine delays a timer. */
+const slowSandbox = { 'run-pod-sandbox': '2s' };
+
+t.test('a sandbox that is too slow for a kubelet never comes straight from containerd', async (t) => {
+  const left = ownTmpdir(t);
+  const report = await run(scenario(slowSandbox, { watch: '2500ms', arms: 'direct' }));
+  const direct = arm(report, 'direct');
+  t.equal(direct.converged, false);
+  t.strictSame(direct.runningMs, { p50: null, p95: null, all: null });
+  t.ok(direct.creationsPerPod >= 2, 'each sandbox was begun twice or more');
+  t.ok(direct.deadlineErrors >= 3);
+  t.equal(direct.leftOvers, 0);
+  t.equal(direct.holdfast, null);
+  t.equal(direct.timelines.length, 3);
+  for (const { calls, work, marks } of direct.timelines) {
+    t.match(calls[0], { state: 'podSandbox' });
+    t.match(work[0], { state: 'podSandbox', thrownAway: true });
+    t.ok(marks.some(({ kind }) => kind === 'deadline passed'));
+  }
+  t.strictSame(readdirSync(left), []);
+});
+
+t.test('through Holdfast it comes once, beside a runtime that keeps it for the next try', async (t) => {
+  const left = ownTmpdir(t);
+  const running: number[] = [];
+  const report = await run(
+    scenario(slowSandbox, { 'side-by-side': true, arms: 'crio-store,holdfast', description: ' Slow\n sandboxes ' }),
+    { onProgress: ({ arm, running: pods }) => arm === 'holdfast' && running.push(pods) },
+  );
+  t.match(report, {
+    scenario: 'small',
+    description: 'Slow sandboxes',
+    seed: 1,
+    pods: 3,
+    repeats: 1,
+    runtime: 'simulated',
+  });
+  for (const { name, ...figures } of report.arms) {
+    t.match(figures, { converged: true, creationsPerPod: 1, restarts: 0, duplicatesAlive: 0, leftOvers: 0 }, name);
+  }
+  const { holdfast, timelines, runningMs, durationMs } = arm(report, 'holdfast');
+  t.ok(holdfast === null || (holdfast.rssBytes > 0 && holdfast.cpuMs >= 0));
+  t.equal(holdfast === null, process.platform !== 'linux');
+  t.ok(runningMs.all !== null && runningMs.all >= 2_000 && runningMs.all <= durationMs);
+  for (const { calls, work, marks } of timelines) {
+    t.equal(calls.at(-1)?.state, 'running');
+    t.equal(calls.at(-1)?.toMs, durationMs);
+    t.strictSame(
+      work
+        .filter(({ state }) => state !== 'queued')
+        .slice(0, 1)
+        .map(({ state }) => state),
+      ['podSandbox'],
+    );
+    t.ok(
+      marks.some(({ kind }) => kind === 'joined' || kind === 'adopted'),
+      'it was not made again',
+    );
+  }
+  t.equal(running[0], 0);
+  t.strictSame(readdirSync(left), []);
+});
+
+t.test('a start that is too slow runs once through Holdfast, with attempt 0', async (t) => {
+  const slowStart = { 'run-pod-sandbox': '0s', 'start-container': '1s' };
+  const direct = arm(await run(scenario(slowStart, { watch: '2500ms', arms: 'direct' })), 'direct');
+  t.equal(direct.converged, false);
+  const through = arm(await run(scenario(slowStart, { arms: 'holdfast' })), 'holdfast');
+  t.match(through, { converged: true, restarts: 0, duplicatesAlive: 0, leftOvers: 0, creationsPerPod: 1 });
+});
+
+t.test('a container whose log file comes early runs once through Holdfast, with attempt 0', async (t) => {
+  const slowCreate = { profile: 'crio-store', 'run-pod-sandbox': '0s', 'create-container': '1s' };
+  const store = arm(await run(scenario(slowCreate, { watch: '2500ms', arms: 'crio-store' })), 'crio-store');
+  t.equal(store.converged, false);
+  const through = arm(await run(scenario(slowCreate, { arms: 'holdfast' })), 'holdfast');
+  t.match(through, { converged: true, restarts: 0, duplicatesAlive: 0, leftOvers: 0, creationsPerPod: 1 });
+});
+
+t.test('one seed gives the same arrivals, deletions and failures each time, another one others', async (t) => {
+  const half = scenario(
+    { failures: { share: '25%' } },
+    { arms: 'direct', pods: 12 },
+    { 'request-timeout': '30s', arrivals: '50/s', backoff: { least: '10ms', longest: '20ms' }, relist: '10ms' },
+  );
+  const planned = (seed: number) =>
+    podPlans({ ...half, kubelet: { ...half.kubelet, delete: { share: 0.5, afterMs: 10 } } }, seed);
+  t.strictSame(planned(7), planned(7));
+  t.notSame(planned(7), planned(8));
+  const failures = async (seed: number) =>
+    (await run(half, { seed })).arms[0]?.timelines.map(
+      ({ marks }) => marks.filter(({ text }) => text === 'simulated failure').length,
+    );
+  const first = await failures(7);
+  t.ok(first?.some((count) => count > 0));
+  t.strictSame(await failures(7), first);
+  t.notSame(await failures(8), first);
+});
+
+t.test('critical pods are in kube-system and come later', async (t) => {
+  const plans = podPlans(scenario({}, { pods: 5 }, { critical: { pods: 2, after: '3s' }, containers: 2 }), 1);
+  t.strictSame(
+    plans.map(({ namespace, arriveMs }) => [namespace, arriveMs]),
+    [
+      ['default', 0],
+      ['default', 0],
+      ['default', 0],
+      ['kube-system', 3_000],
+      ['kube-system', 3_000],
+    ],
+  );
+  t.strictSame(plans[0]?.containers, ['app', 'app-1']);
+  t.equal(new Set(plans.map(({ name }) => name)).size, 5);
+});
+
+t.test('a pod that is deleted does not count, and what was made for it goes', async (t) => {
+  const report = await run(
+    scenario(slowSandbox, { arms: 'holdfast', pods: 4 }, { delete: { share: '100%', after: '300ms' } }),
+  );
+  t.match(arm(report, 'holdfast'), { converged: true, leftOvers: 0 });
+});
+
+t.test('a runtime that dies on the way is waited for', async (t) => {
+  const report = await run(
+    scenario({ 'run-pod-sandbox': '150ms', restarts: [{ at: '50ms', down: '200ms' }] }, { 'side-by-side': true }),
+  );
+  for (const { name, ...figures } of report.arms) {
+    t.match(figures, { converged: true, leftOvers: 0 }, name);
+    t.ok(figures.otherErrors > 0, name);
+  }
+});
+
+t.test('contention shows as pressure and is the same for each arm', async (t) => {
+  const report = await run(
+    scenario(
+      { 'run-pod-sandbox': '50ms', contention: { cores: 1, coefficient: 0.1, resource: 'io' } },
+      { arms: 'direct,holdfast-off,holdfast', pods: 6, 'side-by-side': true, holdfast: { 'max-creations': 4 } },
+      { 'request-timeout': '20s' },
+    ),
+    { repeats: 2 },
+  );
+  t.strictSame(
+    report.arms.map(({ name, converged }) => [name, converged]),
+    [
+      ['direct', true],
+      ['holdfast-off', true],
+      ['holdfast', true],
+    ],
+  );
+  t.equal(report.repeats, 2);
+});
+
+t.test('the signal ends it, and nothing is left behind', async (t) => {
+  const left = ownTmpdir(t);
+  const interrupted = new AbortController();
+  const of = scenario({ 'run-pod-sandbox': '60s' }, { 'side-by-side': true });
+  const onProgress = () => {
+    if (readdirSync(left).length > 0) setTimeout(() => interrupted.abort(new Error('enough')), 500);
+  };
+  const options = { scenario: of, arms: of.arms, seed: 1, repeats: 1, runtime: undefined, onProgress };
+  await t.rejects(runBench(options, interrupted.signal), { message: 'enough' });
+  t.strictSame(readdirSync(left), []);
+});
+
+t.test('a Holdfast that does not start ends all arms, and nothing is left behind', async (t) => {
+  const left = ownTmpdir(t);
+  const of = scenario(slowSandbox, { 'side-by-side': true, holdfast: { 'min-creations': 9, 'max-creations': 4 } });
+  await t.rejects(run(of), { message: /^holdfast serve ended: holdfast: --min-creations 9 is more than/ });
+  t.strictSame(readdirSync(left), []);
+});
