@@ -178,7 +178,11 @@ t.test('a pod that is deleted does not count, and what was made for it goes', as
 
 t.test('a runtime that dies on the way is waited for', async (t) => {
   const report = await run(
-    scenario({ 'run-pod-sandbox': '150ms', restarts: [{ at: '50ms', down: '200ms' }] }, { 'side-by-side': true }),
+    scenario(
+      { 'run-pod-sandbox': '3s', restarts: [{ at: '1s', down: '200ms' }] },
+      { 'side-by-side': true },
+      { 'request-timeout': '30s' },
+    ),
   );
   for (const { name, ...figures } of report.arms) {
     t.match(figures, { converged: true, leftOvers: 0 }, name);
