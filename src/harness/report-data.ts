@@ -22,7 +22,7 @@ export interface ArmReport {
   readonly converged: boolean;
   /** When half, 95 % and all of the pods ran; null: that many never did while they were watched. */
   readonly runningMs: Percentiles<'p50' | 'p95' | 'all'>;
-  /** Pod sandboxes and containers the runtime began to make ÷ those that were needed; ideal 1. */
+  /** Pod sandboxes and containers the runtime began to make ÷ the different ones among them; ideal 1. */
   readonly creationsPerPod: number;
   /** Errors of RunPodSandbox, CreateContainer and StartContainer as the client saw them. */
   readonly deadlineErrors: number;

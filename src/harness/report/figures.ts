@@ -24,7 +24,7 @@ const definitions: readonly Definition[] = [
   definition('all pods ran after', 'since the arm began', (arm) => arm.runningMs.all, seconds),
   definition(
     'creations per pod',
-    'begun by the runtime ÷ needed',
+    'begun by the runtime ÷ different ones',
     (arm) => arm.creationsPerPod,
     (n) => n.toFixed(2),
   ),
