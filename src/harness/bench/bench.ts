@@ -75,7 +75,7 @@ async function together(
 ): Promise<void> {
   const failed = new AbortController();
   const over = AbortSignal.any([signal, failed.signal]);
-  const ended = await Promise.allSettled(
+  await Promise.allSettled(
     arms.map((arm) =>
       run(arm, over).catch((error: unknown) => {
         failed.abort(error);
@@ -85,7 +85,6 @@ async function together(
   );
   signal.throwIfAborted();
   failed.signal.throwIfAborted();
-  void ended;
 }
 
 async function runOnce(

@@ -39,7 +39,7 @@ export class WatchedCaller implements Caller {
     let outcome: Outcome | undefined;
     try {
       const answer = await this.#caller.call<T>(method, request, timeoutMs, signal);
-      if (method === 'ListContainers') this.#count(answer as Listed);
+      if (method === 'ListContainers' && !('filter' in request)) this.#count(answer as Listed);
       return answer;
     } catch (error) {
       outcome = outcomeOf(error as Partial<grpc.ServiceError>);
