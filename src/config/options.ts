@@ -151,7 +151,7 @@ export const options: OptionTable = {
     name: 'decrease-to',
     group: 'Admission',
     kind: percent(99),
-    default: '50',
+    default: '60',
     description: 'Percent of the limit that are left when it goes down',
   },
   pressureCpu: {

@@ -79,7 +79,9 @@ export class Pressure {
       }
     }
     this.#sampledMs = nowMs;
-    this.#isIdle = !workBegins && shares.length > 0 && shares.every((share) => share < idleShare);
+    // A resource that is not looked at may be the one that is short.
+    const areKnown = shares.length === resources.length;
+    this.#isIdle = !workBegins && areKnown && shares.every((share) => share < idleShare);
     const over = new Set(this.#over.map(([resource]) => resource));
     this.#ofOthers = workBegins ? over : new Set([...this.#ofOthers].filter((resource) => over.has(resource)));
   }

@@ -206,7 +206,7 @@ function pressed(options: Partial<AdaptiveLimitOptions> = {}) {
       if (resource === 'cpu') reads += 1;
       return { avg10: percent[resource], stalledMs: on.clock.now() * stalled.share };
     },
-    thresholds: { cpu: 60, io: 50 },
+    thresholds: { cpu: 60, io: 50, memory: 50 },
     unavailable: () => {},
   });
   const on = stage({ pressure, ...options });

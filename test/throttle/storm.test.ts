@@ -41,9 +41,9 @@ class Node {
       start: 16,
       least: 2,
       most: 64,
-      decreaseFactor: 0.5,
+      decreaseFactor: 0.6,
       deadlineShare: 0.5,
-      pressure: new Pressure({ read, thresholds: { cpu: 90 }, unavailable: () => {} }),
+      pressure: new Pressure({ read, thresholds: { cpu: 90, io: 100, memory: 100 }, unavailable: () => {} }),
       moved: (move) => this.moves.push(move),
     });
   }
