@@ -1,6 +1,6 @@
 /**
  * `npm run bench:admission`: how long a storm of pods takes on a node that gets slower the more it does, under each fixed limit
- * and under the adaptive one. In virtual time: one seed gives one result, on every machine. Takes about a minute.
+ * and under the adaptive one. In virtual time: one seed gives one result, on every machine. Takes two to three minutes.
  */
 import { writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
