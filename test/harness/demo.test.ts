@@ -1,21 +1,7 @@
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
-import t, { type Test } from 'tap';
+import { readdirSync } from 'node:fs';
+import t from 'tap';
 import { runDemo } from '../../src/commands/demo.js';
-
-/** A temporary directory of its own, in which what is left behind is seen. */
-function ownTmpdir(test: Test): string {
-  const directory = mkdtempSync(path.join(tmpdir(), 'demo-'));
-  const before = process.env.TMPDIR;
-  process.env.TMPDIR = directory;
-  test.teardown(() => {
-    if (before === undefined) delete process.env.TMPDIR;
-    else process.env.TMPDIR = before;
-    rmSync(directory, { recursive: true, force: true });
-  });
-  return directory;
-}
+import { ownTmpdir } from '../support/own-tmpdir.js';
 
 t.test('the demo ends with every pod behind Holdfast running and leaves nothing behind', async (t) => {
   const directory = ownTmpdir(t);

@@ -2,30 +2,18 @@
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { stringify } from 'yaml';
 import { type BenchOptions, runBench } from '../../../src/harness/bench/bench.js';
 import { podPlans } from '../../../src/harness/bench/pod-plans.js';
 import { readScenario, type Scenario } from '../../../src/harness/bench/scenario.js';
 import type { ArmReport, Report } from '../../../src/harness/report-data.js';
+import { ownTmpdir } from '../../support/own-tmpdir.js';
 
 const forever = new AbortController().signal;
 
 const directory = mkdtempSync(path.join(tmpdir(), 'hf-yaml-'));
 t.teardown(() => rmSync(directory, { recursive: true }));
-
-/** A temporary directory of its own, in which what is left behind is seen. */
-function ownTmpdir(test: Test): string {
-  const directory = mkdtempSync(path.join(tmpdir(), 'hf-test-'));
-  const before = process.env.TMPDIR;
-  process.env.TMPDIR = directory;
-  test.teardown(() => {
-    if (before === undefined) delete process.env.TMPDIR;
-    else process.env.TMPDIR = before;
-    rmSync(directory, { recursive: true, force: true });
-  });
-  return directory;
-}
 
 /** A kubelet that waits for 0.2 s (0.4 s for a pod sandbox), five times as fast as a real one in all else. */
 function scenario(runtime: object, rest: Record<string, unknown> = {}, kubelet: object = {}): Scenario {
