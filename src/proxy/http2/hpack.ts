@@ -324,7 +324,8 @@ for (const [position, { name }] of staticFields.entries()) {
 
 /**
  * A block that neither refers to nor fills a dynamic table: static entries, literals without indexing, never-indexed literals
- * for the fields that say so; no Huffman.
+ * for the fields that say so. Strings are Huffman-coded where that is shorter: nghttp2 as a client gives up its connection for
+ * a string that takes more than 64 KiB (NGHTTP2_HD_MAX_NV), coded or not, and a long `grpc-message` of a runtime may come near.
  *
  * @param sizeUpdates Dynamic table sizes to announce ahead of the fields, in bytes, in order.
  */
@@ -377,10 +378,62 @@ function writeInteger(block: Buffer, start: number, flags: number, prefixBits: n
   return at;
 }
 
-/** @returns Where the next octet goes. */
+/**
+ * Section 5.2.
+ *
+ * @returns Where the next octet goes.
+ */
 function writeString(block: Buffer, start: number, text: string): number {
+  const coded = huffmanBytes(text);
+  if (coded < text.length) return writeHuffman(block, writeInteger(block, start, 0x80, 7, coded), text);
   const at = writeInteger(block, start, 0x00, 7, text.length);
   return at + block.write(text, at, 'latin1');
+}
+
+/** By octet. Apart from each other, in typed arrays: a block of a taken call is written in a few hundred ns. */
+const codeBits = Uint8Array.from(huffmanCodes.slice(0, endOfString), ({ bits }) => bits);
+const codes = Uint32Array.from(huffmanCodes.slice(0, endOfString), ({ code }) => code);
+
+function huffmanBytes(text: string): number {
+  let bits = 0;
+  for (let at = 0; at < text.length; at++) bits += codeBits[text.charCodeAt(at) & 0xff] as number;
+  return (bits + 7) >>> 3;
+}
+
+/**
+ * Gathers 32 bits and writes them at once; no code is longer than 30.
+ *
+ * @returns Where the next octet goes.
+ */
+function writeHuffman(block: Buffer, start: number, text: string): number {
+  let at = start;
+  /** The bits not written yet, from the most significant one on, and how many there is still room for. */
+  let pending = 0;
+  let room = 32;
+  for (let position = 0; position < text.length; position++) {
+    const octet = text.charCodeAt(position) & 0xff;
+    const code = codes[octet] as number;
+    const left = room - (codeBits[octet] as number);
+    if (left > 0) {
+      pending |= code << left;
+      room = left;
+      continue;
+    }
+    pending |= code >>> -left;
+    block[at++] = pending >>> 24;
+    block[at++] = pending >>> 16;
+    block[at++] = pending >>> 8;
+    block[at++] = pending;
+    pending = left === 0 ? 0 : code << (32 + left);
+    room = 32 + left;
+  }
+  // Padded with the first bits of EOS, which are ones.
+  pending |= 2 ** room - 1;
+  for (let left = 32 - room; left > 0; left -= 8) {
+    block[at++] = pending >>> 24;
+    pending <<= 8;
+  }
+  return at;
 }
 
 function fieldBytes(field: HeaderField): number {

@@ -14,7 +14,7 @@ import {
   withoutPadding,
 } from '../../../src/proxy/http2/frames.js';
 import { encodeLiteralBlock, type HeaderField, HpackDecoder } from '../../../src/proxy/http2/hpack.js';
-import { fields, readFrames, settings } from './wire.js';
+import { fields, longText, readFrames, settings, settingsAck } from './wire.js';
 
 function newDecoder(): HpackDecoder {
   return new HpackDecoder({ maxTableBytes: 4096, maxHeaderListBytes: 2 ** 20 });
@@ -91,7 +91,7 @@ async function recordClient() {
 
 /** A node:http2 server that is sent header blocks over a bare socket and says what it has read. */
 async function readingServer() {
-  const server = http2.createServer();
+  const server = http2.createServer({ maxHeaderListPairs: 512 });
   server.on('sessionError', () => {});
   const port = await listening(server);
   const socket = net.connect(port, '127.0.0.1');
@@ -288,6 +288,21 @@ t.test('the node:http2 server reads what encodeLiteralBlock writes', async (t) =
   t.strictSame(sensitive, ['authorization', 'secret']);
 });
 
+t.test('the node:http2 server reads every octet it takes in the Huffman code of encodeLiteralBlock', async (t) => {
+  const server = await readingServer();
+  t.teardown(() => server.close());
+  const zeros = '0'.repeat(12);
+  const texts = sendable.map((octet) => `${zeros}${String.fromCharCode(octet)}${zeros}`);
+  const custom = texts.map((value, at) => ({ name: `x-${sendable[at]}`, value }));
+  const block = encodeLiteralBlock([...fields(pseudo), ...custom]);
+  t.notOk(block.includes(zeros), 'every value is coded');
+  const { raw } = await server.read(block);
+  t.strictSame(
+    raw.slice(2 * fields(pseudo).length),
+    custom.flatMap(({ name, value }) => [name, value]),
+  );
+});
+
 t.test('whatever encodeLiteralBlock writes over a connection, the node:http2 server reads', async (t) => {
   const server = await readingServer();
   t.teardown(() => server.close());
@@ -305,4 +320,44 @@ t.test('whatever encodeLiteralBlock writes over a connection, the node:http2 ser
     }),
     { numRuns: 400 },
   );
+});
+
+/** The header fields of the answer that a node:http2 client gets. */
+async function answerOf(server: net.Server): Promise<http2.IncomingHttpHeaders> {
+  const client = http2.connect(`http://127.0.0.1:${await listening(server)}`);
+  try {
+    const request = client.request({ ':method': 'POST', ':path': '/runtime.v1.RuntimeService/RunPodSandbox' });
+    request.end();
+    const [headers] = (await once(request, 'response')) as [http2.IncomingHttpHeaders];
+    return headers;
+  } finally {
+    client.destroy();
+    server.close();
+  }
+}
+
+t.test('an nghttp2 client gets a grpc-message of 70,000 bytes from Holdfast as from nghttp2 itself', async (t) => {
+  const answer = {
+    ':status': '200',
+    'content-type': 'application/grpc',
+    'grpc-status': '2',
+    'grpc-message': longText(70_000),
+  };
+  const block = encodeLiteralBlock(fields(answer));
+  const own = net.createServer((socket) => {
+    socket.on('error', () => {});
+    socket.write(Buffer.concat([settings(), settingsAck]));
+    let sent: Buffer = Buffer.alloc(0);
+    socket.on('data', (chunk: Buffer) => {
+      sent = Buffer.concat([sent, chunk]);
+      if (sent.length > connectionPreface.length && headerBlocks(sent).length === 1) {
+        socket.write(headersFrames(1, block, true));
+      }
+    });
+  });
+  const nghttp2 = http2.createServer({ maxSendHeaderBlockLength: 2 ** 20 });
+  nghttp2.on('stream', (stream) => stream.respond(answer, { endStream: true }));
+  for (const [name, server] of Object.entries({ own, nghttp2 })) {
+    t.match(await answerOf(server), { 'grpc-status': '2', 'grpc-message': answer['grpc-message'] }, name);
+  }
 });

@@ -9,6 +9,7 @@ import {
   HpackError,
 } from '../../../src/proxy/http2/hpack.js';
 import { endOfString, huffmanCodes, staticTable } from '../../../src/proxy/http2/hpack-tables.js';
+import { longText } from './wire.js';
 
 function hex(text: string): Buffer {
   return Buffer.from(text.replaceAll(/\s/g, ''), 'hex');
@@ -49,7 +50,8 @@ t.test('RFC 7541 C.1: integers', async (t) => {
     );
   }
   // C.1.3 has 42 in a prefix of 8 bits, which no field has; a string length comes closest.
-  const value = 'v'.repeat(42);
+  // X has a code of 8 bits, so that nothing is gained by it.
+  const value = 'X'.repeat(42);
   const block = Buffer.concat([hex('04 2a'), Buffer.from(value)]);
   t.strictSame(newDecoder().decode(block).fields, toFields([':path', value]), '42 fits a prefix and is read so');
   t.strictSame(encodeLiteralBlock(toFields([':path', value])), block, '42 fits a prefix and is written so');
@@ -439,6 +441,82 @@ function stringBytes(text: string, huffman: boolean): Buffer {
   return Buffer.concat([integerBytes(huffman ? 0x80 : 0, 7, octets.length), octets]);
 }
 
+function shorterStringBytes(text: string): Buffer {
+  return stringBytes(text, huffmanEncode(text).length < text.length);
+}
+
+/** A string as encodeLiteralBlock writes it. */
+function written(text: string): Buffer {
+  return encodeLiteralBlock([{ name: ':path', value: text, neverIndexed: true }]).subarray(1);
+}
+
+t.test('RFC 7541 C.4 and C.6: strings are written with the Huffman code of the RFC', async (t) => {
+  const strings: Array<[text: string, bytes: string]> = [
+    ['www.example.com', '8c f1e3 c2e5 f23a 6ba0 ab90 f4ff'],
+    ['no-cache', '86 a8eb 1064 9cbf'],
+    ['custom-key', '88 25a8 49e9 5ba9 7d7f'],
+    ['custom-value', '89 25a8 49e9 5bb8 e8b4 bf'],
+    ['302', '82 6402'],
+    ['private', '85 aec3 771a 4b'],
+    ['Mon, 21 Oct 2013 20:13:21 GMT', '96 d07a be94 1054 d444 a820 0595 040b 8166 e082 a62d 1bff'],
+    ['https://www.example.com', '91 9d29 ad17 1863 c78f 0b97 c8e9 ae82 ae43 d3'],
+    ['Mon, 21 Oct 2013 20:13:22 GMT', '96 d07a be94 1054 d444 a820 0595 040b 8166 e084 a62d 1bff'],
+    ['gzip', '83 9bd9 ab'],
+    [
+      'foo=ASDJKHQKBZXOQWEOPIUAXQWEOIU; max-age=3600; version=1',
+      `ad 94e7 821d d7f2 e6c7 b335 dfdf cd5b 3960 d5af 2708 7f36 72c1 ab27 0fb5 291f 9587 3160 65c0 03ed 4ee5 b106 3d50
+       07`,
+    ],
+  ];
+  for (const [text, bytes] of strings) t.strictSame(written(text), hex(bytes), text);
+  t.strictSame(
+    encodeLiteralBlock(toFields(['custom-key', 'custom-value'])),
+    hex('00 88 25a8 49e9 5ba9 7d7f 89 25a8 49e9 5bb8 e8b4 bf'),
+    'a name too',
+  );
+  t.strictSame(
+    encodeLiteralBlock([{ name: 'custom-key', value: 'custom-value', neverIndexed: true }]),
+    hex('10 88 25a8 49e9 5ba9 7d7f 89 25a8 49e9 5bb8 e8b4 bf'),
+    'never-indexed stays so',
+  );
+  // C.6.2 has it coded, in three octets too.
+  t.strictSame(written('307'), hex('03 33 30 37'), 'a string is left as it is where the code gains nothing');
+});
+
+t.test('every octet is written in its Huffman code', async (t) => {
+  const zeros = '0'.repeat(12);
+  const wrong = Array.from({ length: 256 }, (_, octet) => octet).filter((octet) => {
+    const text = `${zeros}${String.fromCharCode(octet)}${zeros}`;
+    const bytes = written(text);
+    assert.ok(bytes.length < text.length);
+    const decoded = newDecoder().decode(Buffer.concat([hex('04'), bytes])).fields[0]?.value;
+    return decoded !== text || !bytes.equals(stringBytes(text, true));
+  });
+  t.strictSame(wrong, []);
+  const all = Array.from({ length: 256 }, (_, octet) => String.fromCharCode(octet)).join('');
+  t.strictSame(written(all), stringBytes(all, false), 'and all of them in one string as they are');
+});
+
+t.test('a string is written in the shorter form, of whatever length it is', async (t) => {
+  // Characters with codes of 5, 6, 7 and 8 bits; lengths around each octet of the code and each size of the prefix.
+  const lengths = [...Array.from({ length: 41 }, (_, length) => length), 126, 127, 128, 129, 158, 159, 160];
+  const wrong = ['0', '3', 'B', 'X'].flatMap((character) =>
+    [...lengths, 202, 203, 204, 254, 255, 256, 16_509, 16_510, 16_511]
+      .map((length) => character.repeat(length))
+      .filter((text) => !written(text).equals(shorterStringBytes(text)))
+      .map((text) => `${text.length} times ${character}`),
+  );
+  t.strictSame(wrong, []);
+  t.strictSame(written(''), hex('00'), 'nothing');
+});
+
+t.test('a text of 70,000 printable bytes takes less than 64 KiB', async (t) => {
+  const text = longText(70_000);
+  const block = encodeLiteralBlock(toFields([':status', '200'], ['grpc-status', '2'], ['grpc-message', text]));
+  t.ok(block.length < 60_000, `${block.length} bytes`);
+  t.equal(newDecoder().decode(block).fields[2]?.value, text);
+});
+
 /** One field to send; `pick` chooses among the entries there are. */
 type Step =
   | { readonly kind: 'indexed'; readonly pick: number }
@@ -632,6 +710,22 @@ const fieldLists = fc.array(
   ),
   { maxLength: 20 },
 );
+
+t.test('whatever a string holds, it is written in its Huffman code exactly where that is shorter', async () => {
+  let coded = 0;
+  let plain = 0;
+  const printable = fc.string({ unit: fc.constantFrom(...longText(300)), maxLength: 300 });
+  fc.assert(
+    fc.property(fc.oneof(texts, printable), (text) => {
+      const bytes = written(text);
+      assert.deepStrictEqual(bytes, shorterStringBytes(text));
+      if ((bytes[0] as number) >= 0x80) coded += 1;
+      else plain += 1;
+    }),
+    { numRuns: 1000 },
+  );
+  assert.ok(coded > 100 && plain > 100);
+});
 
 t.test('what encodeLiteralBlock writes is decoded to the same fields and touches no table', async () => {
   const sizes = fc.array(fc.nat({ max: 4096 }), { maxLength: 3 });

@@ -101,6 +101,13 @@ export function headers(streamId: number, list: Readonly<Record<string, string>>
   return headersFrames(streamId, encodeLiteralBlock(fields(list)), end);
 }
 
+/** What a runtime may say of a failure at length: printable, and with nothing that gRPC would escape. */
+export function longText(length: number): string {
+  return 'failed to create shim task: OCI runtime create failed: exec: "/pause" (exit status 127); '
+    .repeat(Math.ceil(length / 80))
+    .slice(0, length);
+}
+
 /** One gRPC message with its prefix. */
 export function message(body: Buffer | string, compressed = false): Buffer {
   const bytes = Buffer.from(body);
