@@ -1,7 +1,8 @@
 /**
- * The socket file Holdfast listens on: taking it over from a dead process, who may connect to it, and removing it again.
- * Knows nothing of what is spoken over its connections.
+ * The socket file Holdfast listens on: taking it over from a dead process, who may connect to it, making it once more and
+ * removing it again. Knows nothing of what is spoken over its connections, nor when to look at the file (socket-watch.ts).
  */
+import { EventEmitter, once } from 'node:events';
 import { chmodSync, chownSync, lstatSync, mkdirSync, renameSync, type Stats, statSync, unlinkSync } from 'node:fs';
 import { connect, Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
@@ -36,92 +37,118 @@ export interface ListenOptions {
   readonly onConnection?: (socket: Socket) => void;
 }
 
+interface Ownership {
+  /** Permission bits. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
 /**
  * What became of owner and mode:
- * - `adopted`: they are as they should be.
- * - `owner refused`: the mode is, but the owner may be changed by root only.
- * - `unknown`: no socket is at `ownerFrom` yet, or the listening socket file is no longer ours; nothing was changed.
+ * - `kept`: they were as they should be.
+ * - `adopted`: they are now.
+ * - `owner refused`: the mode is, but this process may not give the file to that owner.
+ * - `unknown`: no socket is at `ownerFrom`, or the listening socket file is no longer ours; nothing was changed.
  */
-type Adoption = 'adopted' | 'owner refused' | 'unknown';
+export type Adoption =
+  | ({ readonly outcome: 'kept' | 'adopted' | 'owner refused' } & Ownership)
+  | { readonly outcome: 'unknown' };
+
+/** What is at the path: the file of the listening socket, nothing, or something else and which (`device:inode`). */
+export type FoundFile = 'ours' | 'gone' | { readonly other: string };
 
 const modeUntilKnown = 0o660;
 
 /**
- * A listening server for the file at one path. An 'error' after it has begun to listen (accept(2) out of descriptors) does
- * not end the process; whoever wants to log it adds a listener.
+ * Listens at one path, on one socket file after the other. 'error' is what went wrong after it had begun to listen
+ * (accept(2) out of descriptors); it does not end the process, and whoever wants to log it adds a listener.
  */
-export class SocketListener extends Server {
-  readonly #path: string;
+export class SocketListener extends EventEmitter<{ connection: [Socket]; error: [Error] }> {
+  readonly path: string;
   readonly #options: ListenOptions;
+  #server: Server | undefined;
   /** The socket file. Its number is ours alone while the socket is open: the kernel keeps the inode of a bound socket. */
   #inode: string | undefined;
+  /** As the runtime's socket was seen last. */
+  #wanted: Ownership | undefined;
+  /** An owner the system has not let this process give the file to. */
+  #refused: Ownership | undefined;
+  #closed = false;
 
-  private constructor(path: string, options: ListenOptions) {
-    super({ allowHalfOpen: true }, options.onConnection);
-    this.#path = path;
+  /** Does not listen yet; see `listenOn`. */
+  constructor(path: string, options: ListenOptions) {
+    super();
+    this.path = path;
     this.#options = options;
+    this.on('error', () => {});
+    if (options.onConnection !== undefined) this.on('connection', options.onConnection);
   }
 
-  /** See `listenOn`. */
-  static async open(path: string, options: ListenOptions): Promise<SocketListener> {
-    const bytes = Buffer.byteLength(path);
-    if (bytes > maxSocketPathBytes) {
-      throw new ListenError(
-        'path too long',
-        `cannot listen on ${path}: the path is ${bytes} bytes long, a unix socket's has at most ${maxSocketPathBytes}`,
-      );
-    }
-    makeDirectory(path);
-    await removeStale(path);
-    const listener = new SocketListener(path, options);
-    try {
-      await listener.#bind();
-      chmodSync(path, options.mode ?? modeUntilKnown);
-      listener.adoptMode();
-    } catch (error) {
-      if (listener.listening) listener.close();
-      throw notPossible(path, error);
-    }
-    listener.on('error', () => {});
-    return listener;
-  }
-
-  /** Gives the socket file owner and mode of the runtime's socket. To be called again when a runtime has appeared. */
-  adoptMode(): Adoption {
-    try {
-      const runtime = statSync(this.#options.ownerFrom);
-      const own = lstatSync(this.#path);
-      if (!runtime.isSocket() || inodeOf(own) !== this.#inode) return 'unknown';
-      const mode = this.#options.mode ?? runtime.mode & 0o777;
-      const isOwner = own.uid === runtime.uid && own.gid === runtime.gid;
-      if (isOwner && (own.mode & 0o777) === mode) return 'adopted';
-      // Closed to others in between: the new group is not let in by the old mode, nor the old group by the new one.
-      if (!isOwner) chmodSync(this.#path, 0o600);
-      const owned = isOwner || changeOwner(this.#path, runtime);
-      chmodSync(this.#path, mode);
-      return owned ? 'adopted' : 'owner refused';
-    } catch {
-      return 'unknown';
-    }
+  /** @throws What the system says where it does not let this process look. */
+  find(): FoundFile {
+    const found = inodeAt(this.path);
+    if (found === undefined) return 'gone';
+    return found === this.#inode ? 'ours' : { other: found };
   }
 
   /**
-   * Stops accepting and removes the socket file, unless another one has taken its place. Open connections stay; `callback`
-   * is called when the last has ended.
+   * Listens on a new file at the path, under the conditions of `listenOn`. The socket that listened until now is closed,
+   * the connections that came over it stay. Does nothing once `close` has been called.
+   *
+   * @throws {ListenError} Where something is in the way or the directory is missing, what listened until now still does,
+   *   for what it is worth; else nothing listens.
    */
-  override close(callback?: (error?: Error) => void): this {
-    const own = this.#inode;
-    this.#inode = undefined;
-    const found = own === undefined ? undefined : inodeAt(this.#path);
-    if (found === undefined || found === own) return super.close(callback);
-    // libuv unlinks the path it was bound to without looking what is there (uv_close of a pipe), so that has to be away.
-    const aside = `${this.#path}.${process.pid}`;
-    renameSync(this.#path, aside);
+  async listen(): Promise<void> {
+    makeDirectory(this.path);
+    await removeStale(this.path);
+    if (this.#closed) return;
+    this.#release();
     try {
-      return super.close(callback);
-    } finally {
-      renameSync(aside, this.#path);
+      await this.#bind();
+    } catch (error) {
+      this.#release();
+      throw notPossible(this.path, error);
     }
+  }
+
+  /** Gives the socket file owner and mode of the runtime's socket. Each runtime that starts makes a socket of its own. */
+  adoptMode(): Adoption {
+    try {
+      const runtime = statSync(this.#options.ownerFrom);
+      if (!runtime.isSocket()) return { outcome: 'unknown' };
+      const { uid, gid } = runtime;
+      this.#wanted = { mode: this.#options.mode ?? runtime.mode & 0o777, uid, gid };
+      return this.#give(this.#wanted);
+    } catch {
+      return { outcome: 'unknown' };
+    }
+  }
+
+  /** Stops accepting and removes the socket file, unless another one has taken its place. Open connections stay. */
+  close(): void {
+    this.#closed = true;
+    this.#release();
+  }
+
+  /** Owner and mode of a file change one after the other; at no moment is it open to more than before or afterwards. */
+  #give(wanted: Ownership): Adoption {
+    const own = lstatSync(this.path);
+    if (inodeOf(own) !== this.#inode) return { outcome: 'unknown' };
+    const { mode } = wanted;
+    const isOwner = sameOwner(own, wanted);
+    // What was refused once is not tried each time: nobody else could connect meanwhile.
+    const isRefused = !isOwner && this.#refused !== undefined && sameOwner(this.#refused, wanted);
+    const isKept = (own.mode & 0o777) === mode;
+    if (isKept && isOwner) return { outcome: 'kept', ...wanted };
+    if (isKept && isRefused) return { outcome: 'owner refused', ...wanted };
+    // Closed to others in between: the new group is not let in by the old mode, nor the old group by the new one.
+    if (!isOwner && !isRefused) {
+      chmodSync(this.path, 0o600);
+      this.#refused = changeOwner(this.path, wanted) ? undefined : wanted;
+    }
+    chmodSync(this.path, mode);
+    return { outcome: isOwner || this.#refused === undefined ? 'adopted' : 'owner refused', ...wanted };
   }
 
   /**
@@ -129,21 +156,35 @@ export class SocketListener extends Server {
    * that was bound. Node binds within listen(), so the umask makes the file 0600 from its first moment.
    */
   async #bind(): Promise<void> {
-    const bound = new Promise<void>((resolve, reject) => {
-      this.once('error', reject);
-      this.once('listening', () => {
-        this.off('error', reject);
-        resolve();
-      });
-    });
+    const server = new Server({ allowHalfOpen: true }, (socket) => this.emit('connection', socket));
+    const bound = once(server, 'listening');
     const umask = process.umask(0o177);
     try {
-      this.listen(this.#path);
+      server.listen(this.path);
     } finally {
       process.umask(umask);
     }
-    this.#inode = inodeAt(this.#path);
+    if (server.listening) {
+      this.#server = server;
+      this.#inode = inodeAt(this.path);
+    }
     await bound;
+    server.on('error', (error) => this.emit('error', error));
+    if (this.adoptMode().outcome !== 'unknown' || this.#closed) return;
+    const { uid, gid } = lstatSync(this.path);
+    this.#give(this.#wanted ?? { mode: this.#options.mode ?? modeUntilKnown, uid, gid });
+  }
+
+  #release(): void {
+    const server = this.#server;
+    const own = this.#inode;
+    this.#server = undefined;
+    this.#inode = undefined;
+    if (server === undefined) return;
+    // libuv unlinks the path it was bound to without looking what is there (uv_close of a pipe), so that has to be away.
+    const putBack = setAside(this.path, own);
+    server.close();
+    putBack();
   }
 }
 
@@ -156,14 +197,45 @@ export class SocketListener extends Server {
  * @param path Absolute.
  * @throws {ListenError} One of `ListenRefusal`; the message is one line and names the path.
  */
-export function listenOn(path: string, options: ListenOptions): Promise<SocketListener> {
-  return SocketListener.open(path, options);
+export async function listenOn(path: string, options: ListenOptions): Promise<SocketListener> {
+  const bytes = Buffer.byteLength(path);
+  if (bytes > maxSocketPathBytes) {
+    throw new ListenError(
+      'path too long',
+      `cannot listen on ${path}: the path is ${bytes} bytes long, a unix socket's has at most ${maxSocketPathBytes}`,
+    );
+  }
+  const listener = new SocketListener(path, options);
+  await listener.listen();
+  return listener;
 }
 
+/**
+ * Renames what is at a path, unless it is the file `own` or cannot be renamed (what cannot be renamed cannot be unlinked).
+ *
+ * @returns Renames it back.
+ */
+function setAside(path: string, own: string | undefined): () => void {
+  const aside = `${path}.${process.pid}`;
+  try {
+    if (inodeAt(path) === own) return () => {};
+    renameSync(path, aside);
+  } catch {
+    return () => {};
+  }
+  return () => renameSync(aside, path);
+}
+
+/**
+ * Makes the directory of a file, and those above it. One by one, since `recursive` never returns, in Node 20 to 24, where the
+ * kernel says ENOENT for a directory in one that is there, as procfs does.
+ */
 function makeDirectory(path: string): void {
   const directory = dirname(path);
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o755 });
+    const missing: string[] = [];
+    for (let above = directory; !isDirectory(above); above = dirname(above)) missing.unshift(above);
+    for (const next of missing) mkdirUnlessThere(next);
   } catch (error) {
     throw new ListenError('no directory', `cannot make the directory ${directory} to listen in: ${text(error)}`, {
       cause: error,
@@ -171,10 +243,26 @@ function makeDirectory(path: string): void {
   }
 }
 
+/** @throws Where something else is there. */
+function isDirectory(path: string): boolean {
+  const found = unlessMissing(() => statSync(path));
+  if (found === undefined || found.isDirectory()) return found !== undefined;
+  throw new Error(`${path} is there and not a directory`);
+}
+
+function mkdirUnlessThere(path: string): void {
+  try {
+    mkdirSync(path, { mode: 0o755 });
+  } catch (error) {
+    // Somebody else may have made it just now.
+    if (errorCode(error) !== 'EEXIST' || !isDirectory(path)) throw error;
+  }
+}
+
 async function removeStale(path: string): Promise<void> {
   let found: Stats | undefined;
   try {
-    found = lstatSync(path, { throwIfNoEntry: false });
+    found = unlessMissing(() => lstatSync(path));
   } catch (error) {
     throw notPossible(path, error);
   }
@@ -211,7 +299,7 @@ function probe(path: string): Promise<'live' | 'stale' | 'gone'> {
 }
 
 /** @returns false where the system does not let this process give files away. */
-function changeOwner(path: string, owner: Stats): boolean {
+function changeOwner(path: string, owner: Ownership): boolean {
   try {
     chownSync(path, owner.uid, owner.gid);
     return true;
@@ -221,12 +309,26 @@ function changeOwner(path: string, owner: Stats): boolean {
 }
 
 function inodeAt(path: string): string | undefined {
-  const found = lstatSync(path, { throwIfNoEntry: false });
+  const found = unlessMissing(() => lstatSync(path));
   return found === undefined ? undefined : inodeOf(found);
+}
+
+/** `throwIfNoEntry` of Node does throw where a directory of the path is something else. */
+function unlessMissing<T>(look: () => T): T | undefined {
+  try {
+    return look();
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT' || errorCode(error) === 'ENOTDIR') return undefined;
+    throw error;
+  }
 }
 
 function inodeOf({ dev, ino }: Stats): string {
   return `${dev}:${ino}`;
+}
+
+function sameOwner(a: Omit<Ownership, 'mode'>, b: Omit<Ownership, 'mode'>): boolean {
+  return a.uid === b.uid && a.gid === b.gid;
 }
 
 function inUse(path: string): ListenError {
@@ -235,8 +337,12 @@ function inUse(path: string): ListenError {
 
 function notPossible(path: string, error: unknown): ListenError {
   if (error instanceof ListenError) return error;
-  if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE') return inUse(path);
+  if (errorCode(error) === 'EADDRINUSE') return inUse(path);
   return new ListenError('not possible', `cannot listen on ${path}: ${text(error)}`, { cause: error });
+}
+
+function errorCode(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : undefined;
 }
 
 function text(error: unknown): string {

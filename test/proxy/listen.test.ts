@@ -1,5 +1,6 @@
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import {
+import fs, {
   chmodSync,
   chownSync,
   existsSync,
@@ -10,13 +11,18 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { syncBuiltinESMExports } from 'node:module';
+import { connect, createServer, Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { Worker } from 'node:worker_threads';
 import t, { type Test } from 'tap';
 import { ListenError, type ListenOptions, listenOn, type SocketListener } from '../../src/proxy/listen.js';
 
@@ -139,7 +145,59 @@ t.test('a directory that cannot be made is its own error', async (t) => {
   writeFileSync(file, '');
   const error = await refusal(t, join(file, 'sub', 'x.sock'));
   t.equal(error.reason, 'no directory');
-  t.match(error.message, `cannot make the directory ${file}/sub to listen in: `);
+  t.equal(error.message, `cannot make the directory ${file}/sub to listen in: ${file} is there and not a directory`);
+  symlinkSync('nowhere', `${file}.link`);
+  t.match(
+    (await refusal(t, `${file}.link/x.sock`)).message,
+    `cannot make the directory ${file}.link to listen in: EEXIST`,
+  );
+});
+
+t.test('directories are made above the last one that is there, links to directories among them', async (t) => {
+  const directory = folder(t);
+  mkdirSync(join(directory, 'real'), { mode: 0o700 });
+  symlinkSync('real', join(directory, 'link'));
+  await listen(t, join(directory, 'link', 'a', 'b', 'c', 'x.sock'));
+  const made = ['real', 'real/a', 'real/a/b', 'real/a/b/c'].map((name) => modeOf(join(directory, name)));
+  const fresh = 0o755 & ~process.umask();
+  t.strictSame(made, [0o700, fresh, fresh, fresh], 'those that were there keep their mode');
+});
+
+t.test('a directory that procfs does not let be made is refused at once', async (t) => {
+  // Not in this process: a loop that never ends could not be stopped.
+  const script = `
+    import { listenOn } from ${JSON.stringify(new URL('../../src/proxy/listen.ts', import.meta.url).href)};
+    listenOn('/proc/x/u.sock', { ownerFrom: '/none' }).catch((error) => console.log(error.reason + ': ' + error.message));
+  `;
+  const node = ['--import', 'tsx', '--input-type=module', '--eval', script];
+  const root = fileURLToPath(new URL('../..', import.meta.url));
+  const env = { ...process.env, NODE_OPTIONS: '' };
+  const limits = { timeout: 20_000, killSignal: 'SIGKILL' } as const;
+  const { stdout } = await promisify(execFile)(process.execPath, node, { ...limits, cwd: root, env });
+  t.match(stdout, /^no directory: cannot make the directory \/proc\/x to listen in: ENOENT/);
+});
+
+t.test('directories that somebody else makes at the same moment will do', async (t) => {
+  const directory = folder(t);
+  const rounds = 50;
+  const turn = new Int32Array(new SharedArrayBuffer(4));
+  const other = new Worker(
+    `const { workerData: { directory, rounds, turn } } = require('node:worker_threads');
+    for (let round = 1; round <= rounds; round++) {
+      while (Atomics.load(turn, 0) < round);
+      for (let at = directory + '/' + round, depth = 0; depth < 4; depth++, at += '/d') {
+        try { require('node:fs').mkdirSync(at); } catch {}
+      }
+    }`,
+    { eval: true, workerData: { directory, rounds, turn } },
+  );
+  t.teardown(() => other.terminate());
+  await once(other, 'online');
+  for (let round = 1; round <= rounds; round++) {
+    Atomics.store(turn, 0, round);
+    (await listenOn(join(directory, `${round}/d/d/d/x`), { ownerFrom: 'none' })).close();
+  }
+  t.equal(readdirSync(directory).length, rounds);
 });
 
 t.test('a directory without permission is an error that says so', { skip: !isRoot && 'needs root' }, async (t) => {
@@ -168,7 +226,7 @@ t.test('the mode is 0660 while there is no runtime', async (t) => {
   const path = join(folder(t), 'x.sock');
   const listener = await listen(t, path);
   t.equal(modeOf(path), 0o660);
-  t.equal(listener.adoptMode(), 'unknown');
+  t.strictSame(listener.adoptMode(), { outcome: 'unknown' });
   t.equal(modeOf(path), 0o660);
 });
 
@@ -178,12 +236,73 @@ t.test('owner and mode are those of the runtime as soon as it is there', async (
   await serveOn(t, `${path}.runtime`);
   chmodSync(`${path}.runtime`, 0o606);
   if (isRoot) chownSync(`${path}.runtime`, 4711, 4712);
-  t.equal(listener.adoptMode(), 'adopted');
-  t.equal(modeOf(path), 0o606);
   const { uid, gid } = lstatSync(`${path}.runtime`);
+  t.strictSame(listener.adoptMode(), { outcome: 'adopted', mode: 0o606, uid, gid });
+  t.equal(modeOf(path), 0o606);
   t.match(lstatSync(path), { uid, gid });
-  t.equal(listener.adoptMode(), 'adopted', 'again, with nothing to change');
+  t.strictSame(listener.adoptMode(), { outcome: 'kept', mode: 0o606, uid, gid }, 'again, with nothing to change');
 });
+
+/** Owner and mode of a file after each system call that may change them while `run` runs. */
+function statesDuring(path: string, run: () => void): Array<{ mode: number; uid: number; gid: number }> {
+  const states: Array<{ mode: number; uid: number; gid: number }> = [];
+  const look = () => {
+    const { mode, uid, gid } = lstatSync(path);
+    states.push({ mode: mode & 0o777, uid, gid });
+  };
+  fs.chmodSync = (...args) => {
+    chmod(...args);
+    look();
+  };
+  fs.chownSync = (...args) => {
+    chown(...args);
+    look();
+  };
+  syncBuiltinESMExports();
+  try {
+    look();
+    run();
+  } finally {
+    Object.assign(fs, { chmodSync: chmod, chownSync: chown });
+    syncBuiltinESMExports();
+  }
+  return states;
+}
+const { chmodSync: chmod, chownSync: chown } = fs;
+
+t.test(
+  'at no moment is the socket open to more than before and afterwards',
+  { skip: !isRoot && 'needs root' },
+  async (t) => {
+    const path = join(folder(t), 'x.sock');
+    const runtime = `${path}.runtime`;
+    await serveOn(t, runtime);
+    const listener = await listen(t, path);
+    const owners = [
+      [0, 0],
+      [0, 4712],
+      [4711, 0],
+      [4711, 4712],
+    ] as const;
+    const all = owners.flatMap(([uid, gid]) => [0o600, 0o660, 0o606, 0o640].map((mode) => ({ uid, gid, mode })));
+    const wider = all.flatMap((before) =>
+      all.filter((after) => {
+        for (const { uid, gid, mode } of [before, after]) {
+          chownSync(runtime, uid, gid);
+          chmodSync(runtime, mode);
+          if (after === before || mode === before.mode) listener.adoptMode();
+        }
+        return statesDuring(path, () => listener.adoptMode()).some(({ uid, gid, mode }) => {
+          const same = [before, after].filter((end) => end.gid === gid);
+          const allowed = same.reduce((bits, end) => bits | (end.mode & 0o070), (before.mode | after.mode) & 0o707);
+          return (mode & ~allowed) !== 0 || (uid !== before.uid && uid !== after.uid);
+        });
+      }),
+    );
+    t.strictSame(wider, []);
+    t.strictSame(all.at(-1), { uid: 4711, gid: 4712, mode: modeOf(path) });
+  },
+);
 
 t.test('a runtime that is there first gives its mode at once', async (t) => {
   const path = join(folder(t), 'x.sock');
@@ -197,14 +316,14 @@ t.test('a mode that was asked for stays', async (t) => {
   const path = join(folder(t), 'x.sock');
   await serveOn(t, `${path}.runtime`);
   const listener = await listen(t, path, { mode: 0o666 });
-  t.equal(listener.adoptMode(), 'adopted');
+  t.equal(listener.adoptMode().outcome, 'kept');
   t.equal(modeOf(path), 0o666);
 });
 
 t.test('a file in place of the runtime gives nothing', async (t) => {
   const path = join(folder(t), 'x.sock');
   writeFileSync(`${path}.runtime`, '', { mode: 0o644 });
-  t.equal((await listen(t, path)).adoptMode(), 'unknown');
+  t.strictSame((await listen(t, path)).adoptMode(), { outcome: 'unknown' });
   t.equal(modeOf(path), 0o660);
 });
 
@@ -220,9 +339,22 @@ t.test(
     process.seteuid?.(nobody);
     t.teardown(() => process.seteuid?.(0));
     const listener = await listen(t, path);
-    t.equal(listener.adoptMode(), 'owner refused');
+    t.equal(listener.adoptMode().outcome, 'owner refused');
     t.equal(modeOf(path), 0o600);
     t.equal(lstatSync(path).uid, nobody);
+    const { ctimeMs } = lstatSync(path);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    t.equal(listener.adoptMode().outcome, 'owner refused');
+    t.equal(lstatSync(path).ctimeMs, ctimeMs, 'and the file is left alone from then on');
+    process.seteuid?.(0);
+    chmodSync(`${path}.runtime`, 0o620);
+    process.seteuid?.(nobody);
+    t.equal(listener.adoptMode().outcome, 'owner refused');
+    t.equal(modeOf(path), 0o620, 'but for another mode');
+    process.seteuid?.(0);
+    chownSync(`${path}.runtime`, nobody, lstatSync(path).gid);
+    process.seteuid?.(nobody);
+    t.equal(listener.adoptMode().outcome, 'kept', 'until the runtime has the owner there is');
   },
 );
 
@@ -252,10 +384,9 @@ t.test('close leaves alone what has taken its place', async (t) => {
   const mode = modeOf(path);
   await serveOn(t, runtime);
   chmodSync(runtime, 0o602);
-  t.equal(listener.adoptMode(), 'unknown');
+  t.strictSame(listener.adoptMode(), { outcome: 'unknown' });
   t.equal(modeOf(path), mode, "another's file keeps its mode");
   listener.close();
-  await once(listener, 'close');
   (await connected(path)).destroy();
   t.same(readdirSync(directory), ['x.sock']);
 });
@@ -265,7 +396,6 @@ t.test('close with the file gone, and closing again, do no harm', async (t) => {
   const listener = await listen(t, path);
   unlinkSync(path);
   listener.close();
-  await once(listener, 'close');
   writeFileSync(path, 'new');
   listener.close();
   t.ok(existsSync(path));
@@ -280,4 +410,78 @@ t.test('of two starts at once one listens and the other is refused', async (t) =
     { reason: { reason: 'in use' } },
   );
   (await connected(path)).destroy();
+});
+
+t.test('listening again takes a new file, leaves connections open and counts for close', async (t) => {
+  const directory = folder(t);
+  const path = join(directory, 'x.sock');
+  const arrived: Socket[] = [];
+  const listener = await listen(t, path, { onConnection: (socket) => arrived.push(socket) });
+  t.equal(listener.find(), 'ours');
+  const first = await connected(path);
+  t.teardown(() => first.destroy());
+  rmSync(path);
+  t.equal(listener.find(), 'gone');
+  await listener.listen();
+  t.equal(listener.find(), 'ours');
+  const second = await connected(path);
+  t.teardown(() => second.destroy());
+  while (arrived.length < 2) await once(listener, 'connection');
+  for (const [at, socket] of [first, second].entries()) {
+    arrived[at]?.end(`answer ${at}`);
+    t.equal(String((await once(socket, 'data'))[0]), `answer ${at}`);
+  }
+  rmSync(path);
+  writeFileSync(path, 'precious');
+  t.same(listener.find(), { other: `${statSync(path).dev}:${statSync(path).ino}` });
+  await t.rejects(
+    listener.listen(),
+    new ListenError('not a socket', `cannot listen on ${path}: it is there and not a socket; it was left alone`),
+  );
+  rmSync(path);
+  await listener.listen();
+  t.same(readdirSync(directory), ['x.sock']);
+  listener.close();
+  t.same(readdirSync(directory), []);
+  await listener.listen();
+  t.same(readdirSync(directory), [], 'and after it nothing listens again');
+});
+
+t.test('a new file is as the runtime was seen last, while there is none', async (t) => {
+  const path = join(folder(t), 'x.sock');
+  const runtime = await serveOn(t, `${path}.runtime`);
+  chmodSync(`${path}.runtime`, 0o600);
+  if (isRoot) chownSync(`${path}.runtime`, 4711, 4712);
+  const { uid, gid } = lstatSync(`${path}.runtime`);
+  const listener = await listen(t, path);
+  runtime.close();
+  rmSync(path);
+  await listener.listen();
+  t.equal(modeOf(path), 0o600);
+  t.match(lstatSync(path), { uid, gid });
+});
+
+t.test('errors of whatever socket listens now are heard, and unheard ones end nothing', async (t) => {
+  const path = join(folder(t), 'x.sock');
+  const heard: Error[] = [];
+  const servers: Server[] = [];
+  const note = (server: Server) => servers.push(server);
+  const listening = Server.prototype.listen;
+  t.teardown(() => {
+    Server.prototype.listen = listening;
+  });
+  Server.prototype.listen = function (this: Server, ...args: Parameters<Server['listen']>) {
+    note(this);
+    return listening.apply(this, args);
+  } as typeof listening;
+  const listener = await listen(t, path);
+  servers[0]?.emit('error', new Error('unheard'));
+  listener.on('error', (error) => heard.push(error));
+  rmSync(path);
+  await listener.listen();
+  servers[1]?.emit('error', new Error('EMFILE'));
+  t.strictSame(
+    heard.map(({ message }) => message),
+    ['EMFILE'],
+  );
 });
