@@ -10,10 +10,8 @@ import { newCore } from './core.js';
 import { newBudgets } from './http2/limits.js';
 import { type Link, openLink } from './http2/link.js';
 import { listenOn } from './listen.js';
+import { watchSocket } from './socket-watch.js';
 import { connectUpstream } from './upstream.js';
-
-/** How often owner and mode of the runtime's socket are looked for while it is not there, in ms. */
-const adoptEveryMs = 1_000;
 
 /**
  * Downstream connections at once; beyond, the one that has been idle longest is closed. A kubelet has two, and each client such as
@@ -75,15 +73,11 @@ export async function startHoldfast(config: HoldfastConfig, deps: HoldfastDeps):
     onConnection: accept,
   });
   listener.on('error', (error) => log.error({ error: String(error) }, 'accept failed'));
-  let stopAdopting = () => {};
-  const adopt = () => {
-    if (listener.adoptMode() === 'unknown') stopAdopting = clock.after(adoptEveryMs, adopt);
-  };
-  adopt();
+  const stopWatching = watchSocket(listener, { clock, log });
 
   return {
     async close() {
-      stopAdopting();
+      stopWatching();
       listener.close();
       let stopWaiting = () => {};
       const limit = new Promise<void>((resolve) => {
