@@ -29,6 +29,12 @@ interface Listed {
   readonly labels: StringMap;
 }
 
+interface ListedImage {
+  readonly id: string;
+  readonly repo_tags: readonly string[];
+  readonly pinned: boolean;
+}
+
 const label = 'holdfast.dev/bench';
 const podUidLabel = 'io.kubernetes.pod.uid';
 
@@ -79,7 +85,7 @@ export class RealRuntime {
       if (!kubeletToo) await refuseKubelet(socketPath, caller);
       const { info } = await caller.call<{ info: StringMap }>('Status', { verbose: true }, callTimeoutMs, never);
       const config = info.config ?? '';
-      const image = await checkedImage(options.image ?? sandboxImage(config), caller);
+      const image = await checkedImage(options.image ?? (await sandboxImage(config, caller)), caller);
       const name = `${version.runtime_name} ${version.runtime_version}`;
       const runtime = new RealRuntime(options, caller, name, config, image);
       for (const run of await runtime.#remove((other) => !isAlive(other), 0)) removeCgroup(run);
@@ -257,11 +263,17 @@ async function kubeletPod(caller: CriCaller): Promise<string | undefined> {
   return foreign && `it has a pod of a kubelet, ${foreign.metadata.namespace}/${foreign.metadata.name}`;
 }
 
-/** containerd's and CRI-O's verbose status say it alike. */
-function sandboxImage(config: string): string {
-  const image = /"sandboxImage":\s*"([^"]+)"/.exec(config)?.[1];
-  if (image === undefined) throw new ConfigError('the runtime does not say what its pause image is: give --image');
-  return image;
+/**
+ * The verbose status of CRI-O and of containerd 1.x says it. That of containerd 2 does not; there it is the image that is pinned
+ * (`pinned_images`), unless others are too.
+ */
+async function sandboxImage(config: string, caller: CriCaller): Promise<string> {
+  const said = /"sandboxImage":\s*"([^"]+)"/.exec(config)?.[1];
+  if (said !== undefined) return said;
+  const { images } = await caller.call<{ images: readonly ListedImage[] }>('ListImages', {}, callTimeoutMs, never);
+  const [image, another] = images.filter(({ pinned }) => pinned);
+  if (image !== undefined && another === undefined) return image.repo_tags[0] ?? image.id;
+  throw new ConfigError('the runtime does not say what its pause image is: give --image');
 }
 
 /** @throws {ConfigError} It is not there. */
