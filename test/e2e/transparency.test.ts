@@ -7,10 +7,18 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { pipeline } from 'node:stream';
 import { promisify } from 'node:util';
+import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import { anyService, startBackend } from '../support/any-backend.js';
+import { isSince } from '../support/containerd-version.js';
 import { CriClient } from '../support/cri-client.js';
-import { images, type RealContainerd, skipReason as skip, startContainerd } from './support/containerd.js';
+import {
+  containerdVersion,
+  images,
+  type RealContainerd,
+  skipReason as skip,
+  startContainerd,
+} from './support/containerd.js';
 import { execStream } from './support/exec-stream.js';
 import { type Holdfast, startHoldfast } from './support/holdfast.js';
 import { missingPrograms, skipFor } from './support/programs.js';
@@ -23,7 +31,7 @@ async function setUp(t: Test): Promise<{ containerd: RealContainerd; holdfast: H
   return { containerd, holdfast: await startHoldfast(t, { runtime: containerd.socket, listen }) };
 }
 
-t.test('commands run, at once and through the streaming URL; v1alpha2 is served', { skip }, async (t) => {
+t.test('commands run, at once and through the streaming URL', { skip }, async (t) => {
   const { containerd, holdfast } = await setUp(t);
   const { client } = holdfast;
   const pod = containerd.pod();
@@ -35,12 +43,24 @@ t.test('commands run, at once and through the streaming URL; v1alpha2 is served'
   t.strictSame([String(ran.stdout), String(ran.stderr), ran.exit_code], ['out\n', 'err\n', 3]);
   const { url } = await client.call('Exec', { container_id, cmd: ['echo', 'streamed'], stdout: true });
   t.equal((await execStream(url)).stdout, 'streamed\n');
+});
+
+t.test('v1alpha2 is served where the runtime has it', { skip }, async (t) => {
+  const { containerd, holdfast } = await setUp(t);
   const older = new CriClient(holdfast.socket, 'v1alpha2');
   t.teardown(() => older.close());
+  const pod = containerd.pod();
+  const run = () => older.call('RunPodSandbox', pod.runPodSandboxRequest());
+  if (isSince(containerdVersion(), 2, 0)) {
+    await t.rejects(older.call('ListContainers'), { code: status.UNIMPLEMENTED });
+    await t.rejects(run(), { code: status.UNIMPLEMENTED });
+    return;
+  }
+  const { pod_sandbox_id } = await run();
+  t.equal((await run()).pod_sandbox_id, pod_sandbox_id);
+  const request = pod.createContainerRequest(pod_sandbox_id, { image: images.busybox });
+  const { container_id } = await older.call('CreateContainer', request);
   t.match(await older.call('ListContainers'), { containers: [{ id: container_id }] });
-  const earlier = containerd.pod();
-  const made = await older.call('RunPodSandbox', earlier.runPodSandboxRequest());
-  t.equal((await older.call('RunPodSandbox', earlier.runPodSandboxRequest())).pod_sandbox_id, made.pod_sandbox_id);
 });
 
 t.test('a list of 250 containers is the runtime’s, item for item', { skip }, async (t) => {

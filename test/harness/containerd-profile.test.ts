@@ -31,7 +31,7 @@ async function scene(t: Test): Promise<Containerd> {
   };
 }
 
-playScenes(t, scene, {});
+playScenes(t, { major: 1, minor: 6 }, scene, {});
 
 t.test('a caller that leaves after the work is done leaves a complete sandbox behind', async (t) => {
   const { runtime, client, pod } = await bench(t);

@@ -1,6 +1,7 @@
 /**
  * A real containerd of the test's own: private root, state, socket, network and cgroups, slow on demand, restartable, and
- * gone without a trace afterwards. Touches no other containerd. Knows nothing of Holdfast.
+ * gone without a trace afterwards. Touches no other containerd. Knows nothing of Holdfast. Which containerd it is says
+ * HOLDFAST_TEST_CONTAINERD, or else the PATH.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -8,9 +9,11 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import type { Test } from 'tap';
+import { type ContainerdVersion, versionOf } from '../../support/containerd-version.js';
 import { CriClient, KubeletPod, type PodOptions } from '../../support/cri-client.js';
+import { containerdConfig } from './containerd-config.js';
 import { images, volumeFile, writeImageArchive } from './images.js';
-import { find, missingPrograms, searchPath, skipFor } from './programs.js';
+import { containerdFolder, find, missingPrograms, searchPath, skipFor } from './programs.js';
 import { until } from './until.js';
 
 export { images } from './images.js';
@@ -19,6 +22,8 @@ const environment = { ...process.env, PATH: searchPath };
 const cniDirectories = ['/usr/lib/cni', '/opt/cni/bin', '/usr/libexec/cni'];
 const cniCache = '/var/lib/cni/results';
 const programs = ['containerd', 'ctr', 'runc', 'ip', 'umount', 'setpriv', 'perl', 'tar', 'bash', 'busybox'] as const;
+/** Those of them that HOLDFAST_TEST_CONTAINERD has to have. */
+const ownPrograms = ['containerd', 'ctr', 'containerd-shim-runc-v2'];
 /** Begins the name of every instance: of its directory, bridge, network and cgroup. */
 const prefix = 'hfcd-';
 
@@ -30,8 +35,16 @@ export function missing(): string | undefined {
   if (process.getuid?.() !== 0) return 'needs root';
   const absent = missingPrograms(...programs);
   if (absent !== undefined) return absent;
+  const own = ownPrograms.find((program) => containerdFolder && !fs.existsSync(path.join(containerdFolder, program)));
+  if (own !== undefined) return `needs ${own} in ${containerdFolder}`;
   if (cniPlugins() === undefined) return `needs CNI plugins in ${cniDirectories.join(' or ')}`;
   return undefined;
+}
+
+/** Of the containerd of these tests; a version of no consequence where there is none. */
+export function containerdVersion(): ContainerdVersion {
+  if (missing() !== undefined) return { major: 0, minor: 0 };
+  return versionOf(execFileSync('containerd', ['--version'], { env: environment, encoding: 'utf8' }));
 }
 
 function cniPlugins(): string | undefined {
@@ -331,28 +344,17 @@ exec "$runc" "$@"`,
   }
 
   #config(): string {
-    const cri = 'plugins."io.containerd.grpc.v1.cri"';
-    return `version = 2
-root = "${this.#path('root')}"
-state = "${this.#path('state')}"
-disabled_plugins = [${['aufs', 'btrfs', 'devmapper', 'zfs'].map((name) => `"io.containerd.snapshotter.v1.${name}"`).join(', ')}]
-[grpc]
-  address = "${this.socket}"
-[plugins."io.containerd.internal.v1.opt"]
-  path = "${this.#path('opt')}"
-[${cri}]
-  sandbox_image = "${images.pause}"
-  restrict_oom_score_adj = true
-  netns_mounts_under_state_dir = true
-[${cri}.cni]
-  bin_dir = "${this.#path('cni/bin')}"
-  conf_dir = "${this.#path('cni/conf')}"
-[${cri}.containerd.runtimes.runc]
-  runtime_type = "io.containerd.runc.v2"
-[${cri}.containerd.runtimes.runc.options]
-  BinaryName = "${this.#path('slowrunc')}"
-  Root = "${this.#path('runc')}"
-`;
+    return containerdConfig(containerdVersion(), {
+      root: this.#path('root'),
+      state: this.#path('state'),
+      socket: this.socket,
+      opt: this.#path('opt'),
+      sandboxImage: images.pause,
+      cniBin: this.#path('cni/bin'),
+      cniConf: this.#path('cni/conf'),
+      runc: this.#path('slowrunc'),
+      runcRoot: this.#path('runc'),
+    });
   }
 }
 
@@ -495,9 +497,15 @@ function pidsNaming(text: string): number[] {
 function shimAddresses(state: string): string[] {
   const tasks = path.join(state, 'io.containerd.runtime.v2.task/k8s.io');
   return list(tasks)
-    .map((id) => read(path.join(tasks, id, 'address')))
+    .map((id) => shimAddress(path.join(tasks, id)))
     .filter((address) => address.startsWith('unix:///'))
     .map((address) => address.slice('unix://'.length));
+}
+
+/** containerd 1.x has it in a file of its own, 2.x in one with what else it knows of the shim. */
+function shimAddress(task: string): string {
+  const [, address] = /"address":"([^"]*)"/.exec(read(path.join(task, 'bootstrap.json'))) ?? [];
+  return address ?? read(path.join(task, 'address'));
 }
 
 function list(directory: string): string[] {

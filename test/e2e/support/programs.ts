@@ -2,8 +2,12 @@
 import fs from 'node:fs';
 import path from 'node:path';
 
+/** HOLDFAST_TEST_CONTAINERD: a folder with another containerd, its ctr and its shim than those in the PATH. */
+export const containerdFolder =
+  process.env.HOLDFAST_TEST_CONTAINERD && path.resolve(process.env.HOLDFAST_TEST_CONTAINERD);
+
 /** Where programs are looked for: root's own directories too, which not every shell has in its PATH. */
-export const searchPath = `${process.env.PATH ?? ''}:/usr/sbin:/sbin`;
+export const searchPath = [containerdFolder, process.env.PATH, '/usr/sbin', '/sbin'].filter(Boolean).join(':');
 
 /** @param program A name, or an absolute path. */
 export function find(program: string): string | undefined {
