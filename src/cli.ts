@@ -1,7 +1,5 @@
 /** The command line: which command is meant, what goes wrong as one line on stderr, and the exit code. */
-import createYargs from 'yargs';
-import { benchCommand } from './commands/bench.js';
-import { demoCommand } from './commands/demo.js';
+import createYargs, { type CommandModule } from 'yargs';
 import { type Environment, serveCommand } from './commands/serve.js';
 import { ConfigError } from './config/config-error.js';
 import { version } from './config/version.js';
@@ -17,6 +15,34 @@ export interface Io {
 class UsageError extends Error {
   override readonly name = 'UsageError';
 }
+
+/** A command whose module, and all that it needs, is loaded when it is meant: what serves a node shall be small and soon ready. */
+function loadedLater(
+  command: string,
+  describe: string,
+  load: () => Promise<Pick<CommandModule, 'builder' | 'handler'>>,
+): CommandModule {
+  return {
+    command,
+    describe,
+    async builder(yargs) {
+      const { builder } = await load();
+      return typeof builder === 'function' ? builder(yargs) : yargs;
+    },
+    handler: async (argv) => (await load()).handler(argv),
+  };
+}
+
+const demoCommand = loadedLater(
+  'demo',
+  'Show on a simulated slow node what Holdfast does; takes about ten seconds',
+  async () => (await import('./commands/demo.js')).demoCommand,
+);
+const benchCommand = loadedLater(
+  'bench',
+  'Measure what Holdfast would do for a node, on a simulated or a real runtime',
+  async () => (await import('./commands/bench.js')).benchCommand,
+);
 
 /**
  * Runs one command to its end.

@@ -67,8 +67,6 @@ type OptionName = keyof typeof benchOptions;
 const realArms: readonly ArmName[] = ['direct', 'holdfast'];
 
 export const benchCommand: CommandModule = {
-  command: 'bench',
-  describe: 'Measure what Holdfast would do for a node, on a simulated or a real runtime',
   builder(yargs) {
     for (const [name, option] of Object.entries(benchOptions)) {
       yargs.option(name, {

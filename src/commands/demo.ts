@@ -37,8 +37,6 @@ interface Outcome extends Side {
 const signals = ['SIGINT', 'SIGTERM'] as const;
 
 export const demoCommand: CommandModule = {
-  command: 'demo',
-  describe: 'Show on a simulated slow node what Holdfast does; takes about ten seconds',
   async handler() {
     const interrupted = new AbortController();
     const interrupt = () => interrupted.abort();
