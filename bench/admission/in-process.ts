@@ -88,9 +88,8 @@ export function upstreamTo(runtime: SimulatedRuntime, clock: Clock): Upstream {
       if (status.code !== grpc.status.OK) throw new UpstreamStatusError(status);
       return { message, initialMetadata: [], status };
     },
-    async serverStream(path, request, { timeoutMs, signal }, receiver) {
-      const { status } = await carryOut(path, request, timeoutMs, signal, (message) => receiver.message(message));
-      return status;
+    serverStream() {
+      throw new Error('no kubelet of this bench streams');
     },
     close() {},
   };
@@ -125,6 +124,7 @@ export function callerThrough(core: Core, runtime: SimulatedRuntime, clock: Cloc
             deadlineMs,
             request,
             signal: caller.signal,
+            keep() {},
             sendInitialMetadata() {},
             async send(bytes) {
               answer = bytes;

@@ -95,6 +95,12 @@ export class Metrics {
     registers: [this.registry],
   });
 
+  readonly refusedConnections = new Counter({
+    name: 'holdfast_refused_connections_total',
+    help: 'Downstream connections closed at once because too many were open, all of them at work.',
+    registers: [this.registry],
+  });
+
   /** Plain numbers until somebody asks: prom-client takes longer to find a counter than the router to carry a call. */
   readonly #calls = new Map<string, { passed: number; taken: number }>();
 

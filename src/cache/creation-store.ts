@@ -85,6 +85,8 @@ export class CreationStore<Origin, Answer> {
   readonly #options: CreationStoreOptions;
   readonly #index: CreationIndex<Origin, Answer>;
   readonly #hidden = new HiddenContainers<Origin, Answer>();
+  /** Containers from their upstream call on until they are delivered or are no more: each may become hidden any moment. */
+  readonly #unsettled = new Set<Creation<Origin, Answer>>();
   readonly #abandoned: AbandonedCalls;
   readonly #failures: FailureBackoff;
   readonly #backoffs = new Set<() => void>();
@@ -111,6 +113,11 @@ export class CreationStore<Origin, Answer> {
   /** Whether any container is hidden at all: if not, no response needs a look. */
   get hiding(): boolean {
     return this.#hidden.size > 0;
+  }
+
+  /** Whether a container is hidden or may become so any moment: what a report shows is to be looked at when it comes. */
+  get mayHide(): boolean {
+    return this.hiding || this.#unsettled.size > 0;
   }
 
   /** Creations by what became of them, for gauges. */
@@ -266,6 +273,7 @@ export class CreationStore<Origin, Answer> {
       this.#runtime.create(bytes, fingerprint, origin, signal),
     );
     this.#step('started', creation);
+    if (creation.kind === 'container') this.#unsettled.add(creation);
     if (call.waiters === 0) this.#hide(creation);
     await running;
     const succeeded = call.result !== undefined;
@@ -488,6 +496,7 @@ export class CreationStore<Origin, Answer> {
   }
 
   #reveal(creation: Creation<Origin, Answer>): void {
+    this.#unsettled.delete(creation);
     if (!creation.hidden) return;
     creation.hidden = false;
     this.#hidden.delete(creation);
@@ -495,6 +504,7 @@ export class CreationStore<Origin, Answer> {
   }
 
   #vanish(creation: Creation<Origin, Answer>): void {
+    this.#unsettled.delete(creation);
     creation.markGone();
     if (!creation.hidden) return;
     creation.hidden = false;

@@ -71,15 +71,17 @@ export function callPath(parts: CallPathParts): RouterHandlers {
         method.creates !== undefined ||
         method.startsContainer ||
         method.events ||
-        (method.reportsContainers && store.hiding);
+        (method.reportsContainers && store.mayHide);
       metrics.countCall(method.name, taken ? 'taken' : 'passed');
       if (taken) return 'take';
+      if (method.reportsContainers) return 'report';
       return method.uses === undefined && method.ends === undefined ? 'pass' : 'observe';
     },
     observe(path, request) {
       const method = methodOf(path);
       if (method !== undefined) noteId(method, request);
     },
+    takesLate: () => store.mayHide,
     async take(call) {
       try {
         await carryOut(call, methodOf(call.path));

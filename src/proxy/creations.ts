@@ -10,7 +10,7 @@ import { readStringField } from '../cri/requests.js';
 import type { Urgency } from '../throttle/work-queue.js';
 import type { Origin } from './cri-runtime.js';
 import { linkLog } from './log-link.js';
-import { statusOf } from './rescue.js';
+import { failCall } from './rescue.js';
 import type { TakenCall } from './taken-call.js';
 import type { UpstreamAnswer } from './upstream.js';
 
@@ -102,7 +102,7 @@ export class Creations {
         settle(delivered);
       }
     } catch (error) {
-      if (!(error instanceof WaiterLeftError)) await call.end(statusOf(error));
+      if (!(error instanceof WaiterLeftError)) await failCall(call, error);
     } finally {
       this.#metrics.waiters.dec({ kind });
     }

@@ -1,11 +1,11 @@
 /** The runtime as the stores see it: makes, looks at and removes pod sandboxes and containers through upstream calls. */
-import { status } from '@grpc/grpc-js';
 import type { Creation, Made } from '../cache/creation.js';
 import type { CreationRuntime } from '../cache/creation-store.js';
 import { containerFamily, type Fingerprint } from '../cache/fingerprint.js';
 import type { StartIdentity, StartRuntime } from '../cache/start-store.js';
 import { readStringField } from '../cri/requests.js';
 import { messageType } from '../cri/schema.js';
+import { GrpcCode } from './grpc-code.js';
 import { EmptyIdError } from './rescue.js';
 import type { Metadata } from './taken-call.js';
 import type { Turns } from './turns.js';
@@ -117,7 +117,8 @@ export class CriRuntime implements CreationRuntime<Origin, UpstreamAnswer>, Star
   /** The downstream's own bytes and metadata, without its deadline or its cancel. */
   async #make(bytes: Buffer, { path, metadata }: Origin, signal: AbortSignal): Promise<UpstreamAnswer> {
     try {
-      return await this.#upstream.unary(path, bytes, { metadata, timeoutMs: this.#creationTimeoutMs, signal });
+      const timeoutMs = this.#creationTimeoutMs;
+      return await this.#upstream.unary(path, bytes, { metadata, timeoutMs, signal, lane: 'work' });
     } finally {
       await this.#turns.next();
     }
@@ -143,7 +144,7 @@ export class CriRuntime implements CreationRuntime<Origin, UpstreamAnswer>, Star
     try {
       return (await this.#upstream.unary(path, idRequest(id), options)).message;
     } catch (error) {
-      if (error instanceof UpstreamStatusError && error.status.code === status.NOT_FOUND) return undefined;
+      if (error instanceof UpstreamStatusError && error.status.code === GrpcCode.notFound) return undefined;
       throw error;
     }
   }

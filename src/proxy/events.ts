@@ -2,20 +2,23 @@
  * GetContainerEvents: one upstream subscription per downstream one. Events of hidden containers wait until the container is
  * delivered. The runtime's side is always drained, since a subscriber that does not read blocks containerd's creations.
  */
-import { status } from '@grpc/grpc-js';
 import type { Metrics } from '../admin/metrics.js';
 import type { Creation } from '../cache/creation.js';
 import type { CreationStore } from '../cache/creation-store.js';
 import { dropContainers, readEvent } from '../cri/container-items.js';
 import type { Origin } from './cri-runtime.js';
+import { GrpcCode } from './grpc-code.js';
 import type { Relay } from './relay.js';
+import { failCall } from './rescue.js';
 import type { TakenCall } from './taken-call.js';
 import type { Upstream, UpstreamAnswer } from './upstream.js';
 
 type KnownCreation = Creation<Origin, UpstreamAnswer>;
 
-/** Events kept for a downstream that does not read, in bytes; beyond, its stream ends and it falls back to listing. */
-const maxUnreadBytes = 16 * 1024 * 1024;
+/** Events kept for one subscriber, in bytes; beyond, its stream ends and it falls back to listing. */
+const maxKeptBytes = 16 * 1024 * 1024;
+/** What an event that waits takes of memory beside its bytes; measured. */
+const eventOverheadBytes = 1024;
 
 export class Events {
   readonly #store: CreationStore<Origin, UpstreamAnswer>;
@@ -32,18 +35,24 @@ export class Events {
   }
 
   async subscribe(call: TakenCall): Promise<void> {
+    const stream = this.#upstream.serverStream(call.path, call.request, this.#relay.options(call));
     const subscriber = new Subscriber(call, (event) => this.#visiblePart(event));
     this.#subscribers.add(subscriber);
-    const ended = await this.#upstream.serverStream(call.path, call.request, this.#relay.options(call), {
-      initialMetadata: (metadata) => call.sendInitialMetadata(metadata),
-      message: (event) => {
+    try {
+      const metadata = await stream.initialMetadata;
+      if (metadata !== undefined) call.sendInitialMetadata(metadata);
+      for await (const event of stream) {
         const hidden = this.#hiddenOwner(event);
         if (hidden === undefined) subscriber.send(event);
         else subscriber.suppress(hidden, event);
-      },
-    });
-    this.#subscribers.delete(subscriber);
-    await call.end(ended);
+      }
+      await call.end(await stream.status);
+    } catch (error) {
+      await failCall(call, error);
+    } finally {
+      this.#subscribers.delete(subscriber);
+      subscriber.close();
+    }
   }
 
   revealed(creation: KnownCreation): void {
@@ -74,7 +83,8 @@ class Subscriber {
   readonly #call: TakenCall;
   readonly #visiblePart: (event: Buffer) => Buffer;
   readonly #suppressed = new Map<KnownCreation, Buffer[]>();
-  #unreadBytes = 0;
+  /** Suppressed, or sent and not read. */
+  #keptBytes = 0;
 
   constructor(call: TakenCall, visiblePart: (event: Buffer) => Buffer) {
     this.#call = call;
@@ -82,31 +92,53 @@ class Subscriber {
   }
 
   suppress(creation: KnownCreation, event: Buffer): void {
+    if (!this.#keep(event)) return;
+    this.#call.keep(event.length + eventOverheadBytes);
     const events = this.#suppressed.get(creation);
     if (events === undefined) this.#suppressed.set(creation, [event]);
     else events.push(event);
   }
 
   reveal(creation: KnownCreation): void {
-    const events = this.#suppressed.get(creation) ?? [];
-    this.#suppressed.delete(creation);
-    for (const event of events) this.send(event);
+    for (const event of this.#forget(creation)) this.send(event);
   }
 
   drop(creation: KnownCreation): void {
-    this.#suppressed.delete(creation);
+    this.#forget(creation);
   }
 
   send(event: Buffer): void {
     const visible = this.#visiblePart(event);
-    this.#unreadBytes += visible.length;
-    if (this.#unreadBytes > maxUnreadBytes) {
-      const message = `${this.#unreadBytes} bytes of container events were not read`;
-      void this.#call.end({ code: status.RESOURCE_EXHAUSTED, message, trailers: [] });
-      return;
-    }
+    if (!this.#keep(visible)) return;
+    const { length } = visible;
+    this.#call.keep(eventOverheadBytes);
     void this.#call.send(visible).then(() => {
-      this.#unreadBytes -= visible.length;
+      this.#keptBytes -= length + eventOverheadBytes;
+      this.#call.keep(-eventOverheadBytes);
     });
+  }
+
+  /** The subscription is over. */
+  close(): void {
+    for (const creation of this.#suppressed.keys()) this.#forget(creation);
+  }
+
+  /** @returns false where it is too much: the subscription has ended. */
+  #keep({ length }: Buffer): boolean {
+    this.#keptBytes += length + eventOverheadBytes;
+    if (this.#keptBytes <= maxKeptBytes) return true;
+    const message = `${this.#keptBytes} bytes of container events were not read`;
+    void this.#call.end({ code: GrpcCode.resourceExhausted, message, trailers: [] });
+    return false;
+  }
+
+  #forget(creation: KnownCreation): readonly Buffer[] {
+    const events = this.#suppressed.get(creation) ?? [];
+    this.#suppressed.delete(creation);
+    for (const { length } of events) {
+      this.#keptBytes -= length + eventOverheadBytes;
+      this.#call.keep(-length - eventOverheadBytes);
+    }
+    return events;
   }
 }

@@ -1,6 +1,6 @@
 /** A taken call that goes to the runtime after all, with its own metadata, deadline and cancel, and what may be cut from its answer. */
 import type { Clock } from '../clock.js';
-import { statusOf } from './rescue.js';
+import { failCall } from './rescue.js';
 import type { Status, TakenCall } from './taken-call.js';
 import type { Upstream, UpstreamCallOptions } from './upstream.js';
 
@@ -22,7 +22,7 @@ export class Relay {
   options(call: TakenCall): UpstreamCallOptions {
     const { metadata, signal, deadlineMs } = call;
     const timeoutMs = deadlineMs === undefined ? undefined : Math.max(0, deadlineMs - this.#clock.now());
-    return { metadata, signal, timeoutMs };
+    return { metadata, signal, timeoutMs, keep: (bytes) => call.keep(bytes) };
   }
 
   async unary(call: TakenCall, edit: Edit = unedited): Promise<void> {
@@ -37,26 +37,23 @@ export class Relay {
       void call.send(edited);
       await call.end(answer.status);
     } catch (error) {
-      await call.end(statusOf(error));
+      await failCall(call, error);
     }
   }
 
+  /** The runtime is read as fast as the downstream reads. */
   async serverStream(call: TakenCall, edit: Edit): Promise<void> {
-    let sent: Promise<unknown> = Promise.resolve();
-    const status = await this.#upstream.serverStream(call.path, call.request, this.options(call), {
-      initialMetadata: (metadata) => call.sendInitialMetadata(metadata),
-      message: (message) => {
-        sent = sent.then(async () => {
-          const edited = await edit(message);
-          if (Buffer.isBuffer(edited)) await call.send(edited);
-        });
-      },
-    });
+    const stream = this.#upstream.serverStream(call.path, call.request, this.options(call));
     try {
-      await sent;
-      await call.end(status);
+      const metadata = await stream.initialMetadata;
+      if (metadata !== undefined) call.sendInitialMetadata(metadata);
+      for await (const message of stream) {
+        const edited = await edit(message);
+        if (Buffer.isBuffer(edited)) await call.send(edited);
+      }
+      await call.end(await stream.status);
     } catch (error) {
-      await call.end(statusOf(error));
+      await failCall(call, error);
     }
   }
 }

@@ -1,8 +1,8 @@
 /** The one place where what went wrong becomes a gRPC status. */
-import { status } from '@grpc/grpc-js';
 import { CallTimeoutError, DroppedError, ShutDownError } from '../cache/detached-call.js';
 import { StartedMeanwhileError } from '../cache/start-store.js';
-import type { Status } from './taken-call.js';
+import { GrpcCode } from './grpc-code.js';
+import type { Status, TakenCall } from './taken-call.js';
 import { UpstreamStatusError } from './upstream.js';
 
 /** The runtime answered a creation without saying what it made, so there is nothing to hold or to give. */
@@ -16,7 +16,7 @@ export class EmptyIdError extends Error {
 /** Where a runtime would say that it does not know the container. */
 export function containerNotFound(id: string): Status {
   const message = `an error occurred when try to find container ${JSON.stringify(id)}: not found`;
-  return { code: status.NOT_FOUND, message, trailers: [] };
+  return { code: GrpcCode.notFound, message, trailers: [] };
 }
 
 /** @returns The runtime's own status where it gave one. */
@@ -25,9 +25,16 @@ export function statusOf(error: unknown): Status {
   return { code: codeOf(error), message: error instanceof Error ? error.message : String(error), trailers: [] };
 }
 
-function codeOf(error: unknown): status {
-  if (error instanceof CallTimeoutError || error instanceof DroppedError) return status.DEADLINE_EXCEEDED;
-  if (error instanceof StartedMeanwhileError) return status.ABORTED;
-  if (error instanceof ShutDownError) return status.UNAVAILABLE;
-  return status.INTERNAL;
+/** Ends a call with what went wrong, as the runtime said it where it did. */
+export async function failCall(call: TakenCall, error: unknown): Promise<void> {
+  const metadata = error instanceof UpstreamStatusError ? error.initialMetadata : undefined;
+  if (metadata !== undefined) call.sendInitialMetadata(metadata);
+  await call.end(statusOf(error));
+}
+
+function codeOf(error: unknown): number {
+  if (error instanceof CallTimeoutError || error instanceof DroppedError) return GrpcCode.deadlineExceeded;
+  if (error instanceof StartedMeanwhileError) return GrpcCode.aborted;
+  if (error instanceof ShutDownError) return GrpcCode.unavailable;
+  return GrpcCode.internal;
 }

@@ -9,12 +9,15 @@ export type Metadata = ReadonlyArray<readonly [name: string, value: string]>;
 /** How a call ends. `code` is a gRPC status code; `trailers` is metadata beside grpc-status and grpc-message. */
 export interface Status {
   readonly code: number;
+  /** For people and for logs; percent-encoded where `wireMessage` does not say how. */
   readonly message: string;
+  /** grpc-message as a runtime sent it, one character for each byte: it goes on as it came. */
+  readonly wireMessage?: string | undefined;
   readonly trailers: Metadata;
 }
 
-/** Why `TakenCall.signal` fired (its `reason`). */
-export type LeaveReason = 'deadline' | 'cancelled' | 'connection lost';
+/** Why `TakenCall.signal` fired (its `reason`): who left, or that the call has been answered. */
+export type OverReason = 'deadline' | 'cancelled' | 'connection lost' | 'ended';
 
 export interface TakenCall {
   /** `/package.Service/Method`. */
@@ -25,8 +28,10 @@ export interface TakenCall {
   readonly deadlineMs: number | undefined;
   /** The one request message, decompressed. */
   readonly request: Buffer;
-  /** Fires when the downstream has left (see LeaveReason), at the latest at its deadline; never after the call has ended. */
+  /** Fires when the call is over, for whatever reason: what is done for it upstream ends with it. */
   readonly signal: AbortSignal;
+  /** Bytes of its answer that are kept for it before `send`, or (negative) no more: they count like those that wait to be sent. */
+  keep(bytes: number): void;
   /** Sends response headers now rather than with the first message. */
   sendInitialMetadata(metadata: Metadata): void;
   /** Queues one response message; resolves when flow control has let it go (or the call is over), so that a stream can wait. */

@@ -28,7 +28,9 @@ export async function warmUp(clock: Clock, write: (line: string) => void = () =>
       await turn();
       return { message: message([1, `warm-up-${made++}`]), initialMetadata: [], status: ok };
     },
-    serverStream: async () => ok,
+    serverStream() {
+      throw new Error('no method of the warm-up streams');
+    },
     close() {},
   };
   const log = pino({}, { write });
@@ -44,6 +46,7 @@ export async function warmUp(clock: Clock, write: (line: string) => void = () =>
       deadlineMs: clock.now() + 240_000,
       request,
       signal: new AbortController().signal,
+      keep() {},
       sendInitialMetadata() {},
       async send(answer) {
         id = answer.toString('utf8', 2);

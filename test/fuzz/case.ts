@@ -59,7 +59,13 @@ function outcomeOf(world: World, setting: Setting): Outcome {
   count('steps', steps.length);
   count('frames of the client', oracle.fromClient.frames);
   count('frames of the runtime', oracle.fromRuntime.frames);
-  for (const decision of ['pass', 'observe', 'take'] as const) count(`streams ${decision}`, oracle.count(decision));
+  for (const decision of ['pass', 'observe', 'report', 'take'] as const) {
+    count(`streams ${decision}`, oracle.count(decision));
+  }
+  count('reports taken late', [...oracle.requests.values()].filter(({ takenLate }) => takenLate).length);
+  for (const reason of world.refusals) count(`refused: ${reason}`);
+  if (world.orphanSeen) count('runtime gone, streams served');
+  count('own SETTINGS', oracle.settings.ownSettings);
   count('calls taken', calls.length);
   count('calls ended', calls.filter(({ status }) => status !== undefined).length);
   count('calls delivered', calls.filter(({ delivered }) => delivered === true).length);
@@ -81,6 +87,11 @@ class Conversation {
   readonly #upsets: boolean;
   /** Answers are large, windows for responses scarce. */
   readonly #bulk: boolean;
+  /** The runtime has closed the connection. */
+  #closed = false;
+  /** The runtime has said nothing yet, and does nothing until its SETTINGS go out. */
+  #silent: boolean;
+  readonly #ahead: readonly Step[];
 
   constructor(random: Random) {
     const damaged = random.below(10);
@@ -91,6 +102,8 @@ class Conversation {
     const damage = random.pick([0.004, 0.02, 0.1]);
     if (!valid.client) this.#client.damage = damage;
     if (!valid.runtime) this.#runtime.damage = damage;
+    this.#client.measures = random.chance(0.5);
+    this.#runtime.measures = random.chance(0.5);
     this.#upsets = random.chance(0.3);
     this.#bulk = random.chance(0.3);
     this.#world = new World(this.#setting, {
@@ -99,7 +112,11 @@ class Conversation {
     });
     const wide = this.#bulk ? [[Parameter.initialWindowSize, 1 << 20] as const] : [];
     this.#client.sendSettings([...this.#client.settings(random), ...wide], random);
-    this.#runtime.sendSettings(this.#runtime.settings(random), random);
+    const ahead: Step[] = random.chance(0.2) ? [['greet']] : [];
+    if (random.chance(0.4)) ahead.push(['hide', true]);
+    this.#ahead = ahead;
+    this.#silent = random.chance(0.2);
+    if (!this.#silent) this.#runtime.sendSettings(this.#runtime.settings(random), random);
   }
 
   get #goesOn(): boolean {
@@ -107,6 +124,7 @@ class Conversation {
   }
 
   async run(operations: readonly number[]): Promise<Outcome> {
+    for (const step of this.#ahead) await this.#step(step);
     for (const seed of operations) {
       if (!this.#goesOn) break;
       await this.#operation(new Random(seed));
@@ -116,6 +134,8 @@ class Conversation {
   }
 
   async #step(step: Step): Promise<void> {
+    if (step[0] === 'runtime' && this.#closed) return;
+    if (step[0] === 'lost') this.#closed = true;
     if (this.#world.oracle.breach === undefined) await this.#world.run(step);
   }
 
@@ -128,13 +148,21 @@ class Conversation {
         ? pendingBytes
         : random.between(1, Math.min(pendingBytes, random.pick([3, 30, 30_000])));
       await this.#step([side, peer.takePending(count)]);
+      await this.#loseClosed();
     }
+  }
+
+  /** A runtime that has cut its client off closes the connection. */
+  async #loseClosed(): Promise<void> {
+    if (!this.#runtime.isClosing || this.#runtime.pendingBytes > 0 || this.#closed) return;
+    await this.#step(['lost']);
   }
 
   async #operation(random: Random): Promise<void> {
     const choice = random.below(100);
+    if (this.#silent && random.chance(0.05)) this.#speak(random);
     if (choice < 12) this.#client.read(random.pick([1, 5, 100]), random);
-    else if (choice < 24) this.#runtime.read(random.pick([1, 5, 100]), random);
+    else if (choice < 24) this.#runtimeReads(random.pick([1, 5, 100]), random);
     else if (choice < 36) await this.#deliver('client', random);
     else if (choice < 48) await this.#deliver('runtime', random);
     else if (choice < 68) this.#clientWrites(random);
@@ -157,9 +185,21 @@ class Conversation {
     else if (choice < 90) client.write(pingFrame(random, Flag.ack), random);
     else if (choice < 96) client.oddity(random);
     else if (choice < 97) client.write(goAwayFrame(0, random.pick([0, 2])), random);
+    else if (choice < 99) client.grantAll(random);
+    else if (client.damage > 0) flood(client, random);
+  }
+
+  #speak(random: Random): void {
+    if (this.#silent) this.#runtime.sendSettings(this.#runtime.settings(random), random);
+    this.#silent = false;
+  }
+
+  #runtimeReads(count: number, random: Random): void {
+    if (!this.#silent && !this.#closed) this.#runtime.read(count, random);
   }
 
   #runtimeWrites(random: Random): void {
+    if (this.#silent || this.#closed) return;
     const runtime = this.#runtime;
     const stream = anyOf(runtime, random);
     const choice = random.below(100);
@@ -167,9 +207,11 @@ class Conversation {
     else if (choice < 68 && stream !== undefined) runtime.sendReset(stream, random.pick([0, 2, 7, 11]), random);
     else if (choice < 80) grant(runtime, stream, [1, 1000, 65_535, 1 << 20], random);
     else if (choice < 83) runtime.sendSettings(runtime.settings(random), random);
-    else if (choice < 89) runtime.write(pingFrame(random), random);
+    else if (choice < 88) runtime.write(pingFrame(random), random);
+    else if (choice < 89) runtime.write(pingFrame(random, Flag.ack), random);
     else if (choice < 95) runtime.oddity(random);
     else if (choice < 96 && this.#upsets) runtime.sendGoAway(random);
+    else if (runtime.damage > 0 && random.chance(0.2)) flood(runtime, random);
     else if (runtime.damage > 0) runtime.misbehave(random);
   }
 
@@ -188,10 +230,12 @@ class Conversation {
   async #surroundings(random: Random): Promise<void> {
     const choice = random.below(100);
     if (choice < 40) await this.#step(['advance', random.pick([1, 49, 100, 1000])]);
-    else if (choice < 85) await this.#step(['ready', random.chance(0.6)]);
+    else if (choice < 75) await this.#step(['ready', random.chance(0.6)]);
+    else if (choice < 83) await this.#step(['hide', random.chance(0.6)]);
+    else if (choice < 85) await this.#step(['greet']);
     else if (!this.#upsets) return;
-    else if (choice < 93) await this.#step(['drain']);
-    else if (choice < 97) await this.#step(['lost']);
+    else if (choice < 91) await this.#step(['drain']);
+    else if (choice < 98) await this.#step(['lost']);
     else await this.#step(['abandon']);
   }
 
@@ -204,13 +248,15 @@ class Conversation {
       ['client', this.#client],
       ['runtime', this.#runtime],
     ] as const) {
+      if (peer === this.#runtime && (this.#silent || this.#closed)) continue;
       peer.read(Number.POSITIVE_INFINITY, random);
       peer.grantAll(random);
       if (peer.pendingBytes > 0) await this.#step([side, peer.takePending(peer.pendingBytes)]);
     }
+    await this.#loseClosed();
     const after =
       oracle.fromClient.frames + oracle.fromRuntime.frames + oracle.toClient.frames + oracle.toRuntime.frames;
-    return after > before || this.#client.hasMail || this.#runtime.hasMail;
+    return after > before || this.#client.hasMail || (this.#runtime.hasMail && !this.#closed);
   }
 
   async #settle(random: Random): Promise<void> {
@@ -222,6 +268,8 @@ class Conversation {
   async #end(random: Random): Promise<void> {
     if (this.#goesOn) {
       await this.#step(['ready', true]);
+      if (this.#closed) await this.#step(['greet']);
+      else this.#speak(random);
       await this.#settle(random);
       const { client, runtime } = this.#setting.valid;
       if (client && runtime && this.#goesOn) await this.#quiet(random);
@@ -293,6 +341,11 @@ function grant(peer: Peer, stream: PeerStream | undefined, amounts: readonly num
   const bytes = random.pick(amounts);
   if (stream === undefined || random.chance(0.6)) peer.grantConnection(bytes, random);
   else peer.grantStream(stream, bytes, random);
+}
+
+/** More than may wait, where limits are tight. */
+function flood(peer: Peer, random: Random): void {
+  for (let left = 30; left > 0; left--) peer.write(pingFrame(random), random);
 }
 
 /** Never like a proof of delivery. */

@@ -6,11 +6,11 @@ import type { HeaderField } from '../../src/proxy/http2/hpack.js';
 import { message, requestFields } from '../proxy/http2/wire.js';
 import { Peer, type PeerStream, type Settings } from './peer.js';
 
+const tables = [65_536, 8192, 4096, 4096, 300, 100, 0];
 const windows = [0, 1, 100, 5000, 65_535, 65_535, 200_000, 1 << 20];
 
 export class ClientPeer extends Peer {
   #nextId = 1;
-  #tableBytes = 8192;
 
   get mayOpen(): boolean {
     return this.#nextId <= this.lastServedId && this.streams.size < 40;
@@ -19,26 +19,17 @@ export class ClientPeer extends Peer {
   settings(random: Random): Settings {
     const values: [number, number][] = [];
     if (random.chance(0.6)) values.push([Setting.initialWindowSize, random.pick(windows)]);
-    for (const chance of [0.3, 0.1]) if (random.chance(chance)) values.push(this.#tableSize(random));
+    for (const chance of [0.3, 0.1])
+      if (random.chance(chance)) values.push([Setting.headerTableSize, random.pick(tables)]);
     if (random.chance(0.3)) values.push([Setting.maxFrameSize, random.pick([16_384, 20_000, 65_536])]);
     if (random.chance(0.2)) values.push([random.between(6, 40), random.uint32()]);
     return values;
   }
 
-  /**
-   * Lower each time: with a table that grows again, a block of Holdfast may announce a size that the runtime's encoder,
-   * which it does not follow, has long given up.
-   */
-  #tableSize(random: Random): [number, number] {
-    const size = random.pick([8192, 4096, 300, 100, 0].filter((bytes) => bytes <= this.#tableBytes));
-    this.#tableBytes = Math.min(size, 4096);
-    return [Setting.headerTableSize, size];
-  }
-
   open(random: Random, path?: string): PeerStream {
     const id = this.#nextId;
     this.#nextId += random.chance(0.1) ? 4 : 2;
-    const kind = random.pick(['/take', '/take', '/observe', '/pass', '/pass/stream']);
+    const kind = random.pick(['/take', '/take', '/take', '/observe', '/report', '/report', '/pass', '/pass/stream']);
     const stream: PeerStream = {
       id,
       path: path ?? `${kind}/${id}`,
@@ -75,6 +66,8 @@ export class ClientPeer extends Peer {
     stream.body = body;
     const fields: HeaderField[] = requestFields(stream.path, extra);
     if (random.chance(0.2)) fields.push({ name: 'x-secret', value: `s${random.below(3)}`, neverIndexed: true });
+    if (random.chance(0.02))
+      fields.unshift({ name: random.pick([':path', ':method']), value: random.pick(['/pass/x', '/take/x']) });
     const alone = stream.body.length === 0 || random.chance(0.03);
     if (alone) stream.body = Buffer.alloc(0);
     this.sendHeaders(stream, fields, alone && random.chance(0.7), random);

@@ -24,6 +24,12 @@ export class StreamLog {
     return Buffer.concat(this.items.flatMap((item) => (item.kind === 'data' ? item.parts : [])));
   }
 
+  get dataBytes(): number {
+    let bytes = 0;
+    for (const item of this.items) if (item.kind === 'data') for (const part of item.parts) bytes += part.length;
+    return bytes;
+  }
+
   add(kind: 'block' | 'frame' | 'end', text: string): void {
     this.items.push({ kind, text });
   }
@@ -35,6 +41,9 @@ export class StreamLog {
     else this.items.push({ kind: 'data', parts: [data] });
   }
 }
+
+/** What a stream carried, in order. */
+export type Items = Pick<StreamLog, 'items'>;
 
 interface Watcher {
   /** Each frame, before it is taken in. */
@@ -53,13 +62,19 @@ interface OpenBlock {
 export class FrameLog {
   readonly streams = new Map<number, StreamLog>();
   /** PING, SETTINGS, GOAWAY, in order; stream 0 in `streams` has the rest. */
-  readonly control: { readonly type: number; readonly ack: boolean; readonly payload: string }[] = [];
+  readonly control: {
+    readonly type: number;
+    readonly ack: boolean;
+    readonly streamId: number;
+    readonly payload: string;
+  }[] = [];
   frames = 0;
+  /** A header block could not be decoded: no field is known from there on. */
+  decoderLost = false;
   /** DATA of all streams as flow control counts it. */
   spent = 0;
   readonly #watcher: Watcher;
   readonly #decoder: HpackDecoder;
-  #decoderLost = false;
   #rest: Buffer = Buffer.alloc(0);
   #block: OpenBlock | undefined;
 
@@ -74,9 +89,10 @@ export class FrameLog {
     return this.#rest.length === 0 && this.#block === undefined;
   }
 
-  /** The stream of the frame that is not there yet to its end; 0: none. */
+  /** The stream of the frame, or the header block, that is not there yet to its end; 0: none. */
   get streamInArrival(): number {
-    return this.#rest.length < frameHeaderBytes ? 0 : this.#rest.readUInt32BE(5) & max31;
+    if (this.#rest.length >= frameHeaderBytes) return this.#rest.readUInt32BE(5) & max31;
+    return this.#block?.frame.streamId ?? 0;
   }
 
   /** Connection window granted by this peer. */
@@ -146,7 +162,7 @@ export class FrameLog {
       case FrameType.ping:
       case FrameType.goAway: {
         const ack = type !== FrameType.goAway && (flags & Flag.ack) !== 0;
-        this.control.push({ type, ack, payload: payload.toString('hex') });
+        this.control.push({ type, ack, streamId, payload: payload.toString('hex') });
         break;
       }
       default:
@@ -169,13 +185,13 @@ export class FrameLog {
     if ((flags & Flag.endHeaders) === 0) return;
     this.#block = undefined;
     const { frame } = opened;
-    if (this.#decoderLost) return;
+    if (this.decoderLost) return;
     const block = Buffer.concat(opened.fragments);
     let decoded: DecodedBlock;
     try {
       decoded = this.#decoder.decode(block);
     } catch (error) {
-      this.#decoderLost = true;
+      this.decoderLost = true;
       this.#illegal(`header block of stream ${frame.streamId}: ${String(error)}`);
       return;
     }
@@ -214,12 +230,27 @@ function sizeUpdatesOf(block: Buffer): number[] {
   return sizes;
 }
 
+/** @returns What of it is not PRIORITY or of a type nobody knows, RST_STREAM left out too. */
+export function withoutExtensions({ items }: Items): Items {
+  const kept: Item[] = [];
+  for (const item of items) {
+    const last = kept.at(-1);
+    if (item.kind === 'data' && last?.kind === 'data') kept[kept.length - 1] = joined(last.parts, item.parts);
+    else if (item.kind !== 'frame') kept.push(item);
+  }
+  return { items: kept };
+}
+
+function joined(parts: readonly Buffer[], more: readonly Buffer[]): Item {
+  return { kind: 'data', parts: [...parts, ...more] };
+}
+
 /**
  * Compares what was received with what was sent, where the end of it may be missing.
  *
  * @returns What is wrong; `complete` where nothing is missing.
  */
-export function comparePrefix(received: StreamLog, sent: StreamLog): { wrong?: string; complete: boolean } {
+export function comparePrefix(received: Items, sent: Items): { wrong?: string; complete: boolean } {
   for (const [at, got] of received.items.entries()) {
     const was = sent.items[at];
     if (was === undefined || was.kind !== got.kind) {

@@ -119,4 +119,10 @@ async function main(): Promise<number> {
   return 0;
 }
 
-process.exitCode = await main();
+try {
+  process.exitCode = await main();
+} catch (error) {
+  // Whoever listens for errors that nobody catches would take it for one of a case.
+  print(String(error instanceof Error ? error.stack : error));
+  process.exitCode = 1;
+}

@@ -3,11 +3,12 @@
  * direction depends on whether the peer that sends there keeps the protocol.
  */
 import { gunzipSync, inflateSync } from 'node:zlib';
-import { Flag, FrameType, forEachSetting, initialSettings, max31, Setting } from '../../src/proxy/http2/frames.js';
+import { Flag, FrameType, initialSettings, max31 } from '../../src/proxy/http2/frames.js';
 import type { DecodedBlock } from '../../src/proxy/http2/hpack.js';
 import { type Frame, message } from '../proxy/http2/wire.js';
-import { Completeness, type Seen } from './completeness.js';
-import { comparePrefix, FrameLog } from './frame-log.js';
+import { Completeness, type OwnEnd, type Seen, withoutOwnEnd } from './completeness.js';
+import { comparePrefix, FrameLog, withoutExtensions } from './frame-log.js';
+import { PingWatch } from './ping-watch.js';
 import { SettingsWatch } from './settings-watch.js';
 import {
   type Breach,
@@ -34,6 +35,7 @@ export class Oracle implements Seen {
   readonly #valid: Validity;
   readonly world: Watched;
   readonly settings = new SettingsWatch();
+  readonly pings = new PingWatch((holds, rule, detail) => this.expect(holds, rule, detail));
   readonly requests = new Map<number, Request>();
   /** Taken streams the router knew before the present step. */
   #takenBefore = new Set<number>();
@@ -41,15 +43,33 @@ export class Oracle implements Seen {
   #highestId = 0;
   lastServedId = max31;
   #lastGoAway = max31;
-  lostId = 0;
+  /** The last stream the runtime serves, by its own word. */
+  runtimeServedId = max31;
+  isLost = false;
+  /** The runtime's connection has ended, and taken streams are still served. */
+  isOrphaned = false;
+  #isToldOfLoss = false;
+  /** Once a connection has ended with its last taken stream. */
+  #isChecked = false;
   idleId = max31;
   /** Nothing may be written any more. */
   #over = false;
 
+  /** The client has got a header block. */
+  #tableEmptied = false;
+  /** SETTINGS were the first the runtime got. */
+  #isTableNamed = true;
   /** The runtime has answered a stream it was not shown. */
   #misdirected = false;
   /** Taken streams on which a frame of the runtime had begun before they were there. */
   readonly #answeredBefore = new Set<number>();
+  /** Streams that the runtime has begun to answer, and those of them that are reports to be taken. */
+  readonly #begun = new Set<number>();
+  readonly #lateDue: number[] = [];
+  /** The streams of the frames that had begun to arrive before the present step. */
+  #arrivedBefore: readonly number[] = [];
+  /** A peer has sent what is no PING. */
+  #isPingWrong = false;
 
   readonly #proofAcks = new Set<number>();
 
@@ -71,8 +91,7 @@ export class Oracle implements Seen {
     this.fromRuntime = new FrameLog({ frame: (frame) => this.#runtimeSent(frame) });
     this.toClient = new FrameLog({
       frame: (frame) => this.#clientGot(frame),
-      block: (streamId, _decoded, sizes) =>
-        this.settings.clientTable.block(sizes) || this.#tableUnannounced('client', streamId),
+      block: (streamId, decoded, sizes) => this.#clientGotBlock(streamId, decoded, sizes),
       // Padding and compression of the runtime's frames are its own affair, and it may go astray behind its client.
       illegal: (reason) => {
         if (this.#bothValid || reason.startsWith('frame type')) this.broken('frames to the client are legal', reason);
@@ -101,6 +120,7 @@ export class Oracle implements Seen {
 
   beginStep(): void {
     for (const id of this.#takenSince.splice(0)) this.#takenBefore.add(id);
+    this.#arrivedBefore = [this.fromClient.streamInArrival, this.fromRuntime.streamInArrival];
     this.settings.beginStep();
   }
 
@@ -114,9 +134,12 @@ export class Oracle implements Seen {
   #clientSent(frame: Frame): void {
     const { type, flags, streamId, payload } = frame;
     this.settings.fromClient(frame);
+    this.pings.fromClient(frame);
     const ack = (flags & Flag.ack) !== 0;
+    this.#checkPing(frame);
     const request = this.requests.get(streamId);
     if (request !== undefined && this.fromClient.stream(streamId).ends === 0) {
+      request.lastMs = this.world.nowMs;
       const answered = this.toClient.stream(streamId).ends > 0 || this.fromRuntime.streamInArrival === streamId;
       request.answeredEarly ||= answered;
     }
@@ -131,8 +154,13 @@ export class Oracle implements Seen {
     this.#highestId = streamId;
     // The first of a name counts.
     const headers = new Map(decoded.fields.toReversed().map(({ name, value }) => [name, value]));
-    const decision = decisionOf(headers.get(':path') ?? '');
-    this.requests.set(streamId, { decision, headers, observed: false, answeredEarly: false });
+    const malformed = isMalformed(decoded.fields.map(({ name }) => name));
+    const decision = malformed ? 'take' : decisionOf(headers.get(':path') ?? '');
+    const { nowMs } = this.world;
+    this.requests.set(streamId, {
+      ...{ decision, headers, malformed, begunMs: nowMs, lastMs: nowMs },
+      ...{ observed: false, answeredEarly: false, takenLate: false, orphaned: false },
+    });
     if (decision === 'take') this.#takenSince.push(streamId);
   }
 
@@ -140,17 +168,40 @@ export class Oracle implements Seen {
     return this.#valid.client ? this.requests.get(streamId)?.decision === 'take' : this.#takenBefore.has(streamId);
   }
 
+  /** Whether the client gets Holdfast's frames on a stream. */
+  #isOurs(streamId: number): boolean {
+    return this.#isTaken(streamId) || this.requests.get(streamId)?.takenLate === true;
+  }
+
+  /** A PING on a stream, or of another length, ends the connection (RFC 9113 section 6.7). */
+  #checkPing({ type, streamId, payload }: Frame): void {
+    if (type === FrameType.ping && (streamId !== 0 || payload.length !== 8)) this.#isPingWrong = true;
+  }
+
   #runtimeGot(frame: Frame): void {
     const { type, flags, streamId } = frame;
-    this.settings.toRuntime(frame);
     const what = () => `type ${type} flags ${flags} on stream ${streamId}`;
     this.expect(!this.#over, 'nothing is written after the end', what);
+    const isSettings = type === FrameType.settings && (flags & Flag.ack) === 0 && streamId === 0;
+    if (this.toRuntime.frames === 0) this.#isTableNamed = isSettings;
+    this.pings.toRuntime(frame);
+    if (type === FrameType.settings) this.#runtimeGotSettings(frame);
+    this.settings.toRuntime(frame);
     // Those on a stream are wrong wherever they come from.
     const ofConnection = type === FrameType.settings || type === FrameType.ping || type === FrameType.goAway;
     this.expect(ofConnection || !this.#isTaken(streamId), 'the runtime sees no frame of a taken stream', what);
     if (this.#valid.client && this.toRuntime.frames === 0) {
-      const first = type === FrameType.settings || (type === FrameType.goAway && this.violations.length > 0);
-      this.expect(first, 'SETTINGS come first', what);
+      this.expect(type === FrameType.settings, 'SETTINGS come first', what);
+    }
+  }
+
+  #runtimeGotSettings({ flags, streamId, payload }: Frame): void {
+    if ((flags & Flag.ack) !== 0) {
+      const due = this.settings.runtimeAwaitsAck || !this.#bothValid;
+      this.expect(due, 'the runtime gets ACKs of its own SETTINGS only', () => '');
+    } else if (streamId === 0) {
+      const right = this.settings.bansTable('runtime', payload);
+      this.expect(right, 'the runtime is told to use no header table', () => payload.toString('hex'));
     }
   }
 
@@ -167,15 +218,37 @@ export class Oracle implements Seen {
   }
 
   #runtimeSent(frame: Frame): void {
-    const { type, streamId } = frame;
+    const { type, flags, streamId, payload } = frame;
     this.settings.fromRuntime(frame);
+    this.pings.fromRuntime(frame);
+    this.#checkPing(frame);
+    if (type === FrameType.goAway && payload.length >= 8) {
+      this.runtimeServedId = Math.min(this.runtimeServedId, payload.readUInt32BE(0) & max31);
+    }
     const answers = type === FrameType.data || type === FrameType.headers || type === FrameType.rstStream;
-    if (answers && this.#isOpenTaken(streamId)) this.#misdirected = true;
+    if (!answers) return;
+    if (this.#isOpenTaken(streamId)) this.#misdirected = true;
+    const isFirst = !this.#begun.has(streamId);
+    this.#begun.add(streamId);
+    if (isFirst && type === FrameType.headers && (flags & Flag.endStream) === 0 && this.#isReportDue(streamId)) {
+      this.#lateDue.push(streamId);
+    }
   }
 
-  /** A taken stream that its handler has not ended, nor anybody else. */
+  /** A report that is known and open, whose answer begins in this step while something is hidden. */
+  #isReportDue(streamId: number): boolean {
+    const request = this.requests.get(streamId);
+    if (!this.#bothValid || request === undefined || !request.observed || request.decision !== 'report') return false;
+    const inBetween = this.#arrivedBefore.includes(streamId) || this.fromClient.streamInArrival === streamId;
+    const given =
+      this.fromClient.stream(streamId).reset || streamId > Math.min(this.lastServedId, this.runtimeServedId);
+    return this.world.isHiding && !inBetween && !given && !this.#over && this.violations.length === 0;
+  }
+
+  /** A taken stream that its handler has not ended, nor anybody else, and that the runtime has not been shown. */
   #isOpenTaken(streamId: number): boolean {
-    if (!this.#valid.client || streamId <= this.lostId || this.#answeredBefore.has(streamId)) return false;
+    if (!this.#valid.client || this.#answeredBefore.has(streamId)) return false;
+    if (this.requests.get(streamId)?.takenLate === true) return false;
     const record = this.world.calls.find((one) => one.streamId === streamId);
     return record !== undefined && record.status === undefined && !record.call.signal.aborted;
   }
@@ -188,14 +261,18 @@ export class Oracle implements Seen {
     if (this.toClient.frames === 0 && this.#valid.runtime) {
       this.expect(type === FrameType.settings && !ack, 'SETTINGS come first', what);
     }
+    this.pings.toClient(frame);
     this.settings.toClient(frame);
-    if (type === FrameType.settings && !ack) this.#settingsOfRuntime(payload);
+    if (type === FrameType.settings && !ack) {
+      const right = this.settings.bansTable('client', payload);
+      this.expect(right, 'the client is told to use no header table', () => payload.toString('hex'));
+    }
     if (type === FrameType.goAway) this.#goAway(payload);
     if (type === FrameType.ping && !ack && payload.toString('hex', 0, 4) === proofPrefix) {
       this.#proof(payload.readUInt32BE(4));
     }
     if (type === FrameType.data) this.#dataWithinWindows(frame);
-    if (this.#bothValid && this.#isTaken(streamId)) this.#takenFrame(frame);
+    if (this.#bothValid && this.#isOurs(streamId)) this.#takenFrame(frame);
     if (this.#bothValid && type !== FrameType.continuation) {
       const ends = this.toClient.stream(streamId).ends;
       const again = (type === FrameType.data || type === FrameType.headers) && ends > 0;
@@ -203,14 +280,18 @@ export class Oracle implements Seen {
     }
   }
 
-  #settingsOfRuntime(payload: Buffer): void {
-    const sizes: number[] = [];
-    forEachSetting(payload, (id, value) => {
-      if (id === Setting.headerTableSize) sizes.push(value);
-    });
-    const first = this.toClient.frames === 0;
-    const right = sizes.every((size) => size === 0) && (sizes.length > 0 || !first);
-    this.expect(right, 'the client is told to use no header table', () => payload.toString('hex'));
+  #clientGotBlock(streamId: number, decoded: DecodedBlock, sizes: readonly number[]): void {
+    if (!this.settings.clientTable.block(sizes)) this.#tableUnannounced('client', streamId);
+    if (!this.#bothValid) return;
+    const what = () => `stream ${streamId}`;
+    this.expect(
+      this.#tableEmptied || sizes.at(-1) === 0,
+      'the first header block empties the table of the client',
+      what,
+    );
+    this.#tableEmptied = true;
+    const literal = decoded.selfContained || !this.#isOurs(streamId);
+    this.expect(literal, 'own header blocks need no table', what);
   }
 
   #goAway(payload: Buffer): void {
@@ -220,11 +301,41 @@ export class Oracle implements Seen {
     });
     this.#lastGoAway = Math.min(last, this.#lastGoAway);
     this.lastServedId = Math.min(last, this.lastServedId);
+    const isFarewell = this.isLost && payload.readUInt32BE(4) === 0 && (last <= this.#highestId || !this.#valid.client);
+    if (isFarewell) this.#isToldOfLoss = true;
   }
 
-  /** The upstream is gone: no taken stream is answered. */
+  /** The runtime's SETTINGS have been waited for. */
+  greet(): void {
+    if (this.toClient.frames === 0 && this.toClient.atBoundary) this.settings.ownSettings = 1;
+  }
+
+  /** The runtime's connection ends. */
   lose(): void {
-    this.lostId = this.#highestId;
+    this.isLost = true;
+    for (const [streamId, request] of this.requests) {
+      const isOver = this.fromClient.stream(streamId).ends > 0 && this.toClient.stream(streamId).ends > 0;
+      const isReset = this.fromClient.stream(streamId).reset || this.toClient.stream(streamId).reset;
+      const isPassed = request.decision !== 'take' && !request.takenLate;
+      request.orphaned = isPassed && !isOver && !isReset && streamId <= this.lastServedId;
+    }
+  }
+
+  /**
+   * @param goesOn The router has something left to do.
+   * @param isOrphaned That is to serve taken streams.
+   */
+  lost(goesOn: boolean, isOrphaned: boolean): void {
+    const isOpen = ({ streamId, call, status }: CallRecord) => {
+      return status === undefined && !call.signal.aborted && this.toClient.stream(streamId).ends === 0;
+    };
+    const mayGoOn = this.toClient.atBoundary && this.violations.length === 0;
+    const wrongly = !isOrphaned && this.#bothValid && mayGoOn && this.world.calls.some(isOpen);
+    this.expect(!wrongly, 'taken streams are served though the runtime has gone', () => `goes on: ${goesOn}`);
+    this.expect(goesOn || !isOrphaned, 'taken streams are served though the runtime has gone', () => 'told to close');
+    this.isOrphaned = isOrphaned;
+    if (!isOrphaned) return;
+    this.lastServedId = Math.min(this.lastServedId, this.#highestId);
   }
 
   drain(): void {
@@ -233,7 +344,8 @@ export class Oracle implements Seen {
 
   #proof(streamId: number): void {
     const { ends, reset } = this.toClient.stream(streamId);
-    this.expect(ends === 1 || !this.#valid.runtime, 'a proof stands behind its answer', () => {
+    const isUnread = !this.#bothValid && this.toClient.decoderLost;
+    this.expect(ends === 1 || !this.#valid.runtime || isUnread, 'a proof stands behind its answer', () => {
       return `stream ${streamId}, ended ${ends} times, reset ${reset}`;
     });
   }
@@ -244,7 +356,7 @@ export class Oracle implements Seen {
     this.expect(left >= 0 || payload.length === 0, 'DATA keeps within the connection window', () => {
       return `${-left} bytes too many on stream ${streamId}`;
     });
-    if (!this.#isTaken(streamId)) return;
+    if (!this.#isOurs(streamId)) return;
     const { granted } = this.fromClient.stream(streamId);
     const room = this.settings.clientWindow + granted - this.toClient.stream(streamId).spent - payload.length;
     this.expect(room >= 0, 'own DATA keeps within the stream window', () => `${-room} bytes on stream ${streamId}`);
@@ -253,9 +365,13 @@ export class Oracle implements Seen {
   #takenFrame({ type, flags, streamId, payload }: Frame): void {
     const { ends, reset } = this.toClient.stream(streamId);
     const noError = type === FrameType.rstStream && payload.readUInt32BE(0) === 0;
-    const late = reset || (ends > 0 && !noError);
+    // Of what is no answer some was held back when it was taken, and some comes behind the end of it: nothing to a client.
+    const carries = type === FrameType.data || type === FrameType.headers || type === FrameType.continuation;
+    const isLoose = this.requests.get(streamId)?.takenLate === true && !carries;
+    const late = (reset || (ends > 0 && !noError)) && !isLoose;
     this.expect(!late, 'no frame of a taken stream follows its end', () => `type ${type} on stream ${streamId}`);
     const known =
+      isLoose ||
       type === FrameType.data ||
       type === FrameType.headers ||
       type === FrameType.continuation ||
@@ -282,8 +398,19 @@ export class Oracle implements Seen {
     if (this.fromRuntime.streamInArrival === streamId) this.#answeredBefore.add(streamId);
     this.expect(!twice, 'a call is taken once', () => call.path);
     const expected = this.message(streamId);
-    this.expect(expected?.equals(call.request) === true, 'a taken call has the request that was sent', () => call.path);
     const request = this.requests.get(streamId);
+    const isLate = request?.decision === 'report';
+    // Behind a message that is whole there may be another.
+    const isRight = expected === undefined ? isLate : expected.equals(call.request);
+    this.expect(isRight, 'a taken call has the request that was sent', () => call.path);
+    if (isLate) {
+      this.expect(
+        this.world.isHiding && !request.takenLate,
+        'a report is taken where something is hidden',
+        () => call.path,
+      );
+      request.takenLate = true;
+    }
     const wanted = [...(request?.headers ?? [])].filter(([name]) => name.startsWith('x-')).reverse();
     this.expect(JSON.stringify(call.metadata) === JSON.stringify(wanted), 'a taken call has its metadata', () => {
       return `${JSON.stringify(call.metadata)} instead of ${JSON.stringify(wanted)}`;
@@ -322,13 +449,52 @@ export class Oracle implements Seen {
   endStep(): void {
     const unnoticed = this.#misdirected && this.violations.length === 0 && this.world.heldBytes === 0 && !this.#over;
     this.expect(!unnoticed, 'a runtime that answers a taken stream is at fault', () => '');
+    this.#pingsInTime();
+    if (this.violations.length === 0 && !this.#over) this.pings.allKept(this.world.mostPings);
+    const isNoted = !this.#isPingWrong || this.violations.length > 0 || this.#over;
+    this.expect(isNoted, 'a PING on a stream or of a wrong length ends the connection', () => '');
+    for (const streamId of this.#lateDue.splice(0)) {
+      const isTaken = this.requests.get(streamId)?.takenLate === true;
+      this.expect(
+        isTaken,
+        'a report whose answer begins while something is hidden is taken',
+        () => `stream ${streamId}`,
+      );
+    }
+    if (this.settings.ownSettings > 0) {
+      this.expect(this.toClient.frames > 0, 'own SETTINGS go out at once', () => '');
+    }
+    this.#farewellInTime();
     for (const { call, status, aborts, delivered, streamId } of this.world.calls) {
       const { deadlineMs, signal } = call;
       const late = deadlineMs !== undefined && deadlineMs <= this.world.nowMs;
       this.expect(!late || status !== undefined || signal.aborted, 'a deadline is kept', () => call.path);
-      this.expect(aborts === 0 || status === undefined, 'no signal fires after the end', () => call.path);
+      const isTold = aborts === (signal.aborted ? 1 : 0) && (signal.reason === 'ended') === (status !== undefined);
+      this.expect(isTold, 'a signal fires once, and at the end', () => `${call.path}: ${signal.reason}`);
       const proven = this.#proofAcks.has(streamId) && status?.code === 0;
       this.expect(delivered !== true || proven || !this.#valid.client, 'delivered is proven', () => call.path);
+    }
+  }
+
+  /** Between frames nothing keeps an answer back, but SETTINGS that have to come first and a full socket. */
+  #pingsInTime(): void {
+    if (!this.#bothValid || this.#over) return;
+    const { fromClient, toRuntime, fromRuntime, toClient } = this;
+    const may = (to: FrameLog, source: FrameLog) => to.frames > 0 && to.atBoundary && source.atBoundary;
+    const ended = this.isOrphaned && toClient.frames > 0 && toClient.atBoundary;
+    if ((may(toClient, fromRuntime) || ended) && this.world.isReady) this.pings.allAnswered('client');
+    if (may(toRuntime, fromClient) && !this.isLost) this.pings.allAnswered('runtime');
+  }
+
+  /** Then the connection serves the taken streams, and ends with the last of them. */
+  #farewellInTime(): void {
+    if (!this.isOrphaned || this.violations.length > 0) return;
+    if (!this.#over) {
+      const may = isGreeted(this.toClient) && this.toClient.atBoundary;
+      this.expect(this.#isToldOfLoss || !may, 'the client is told that the runtime has gone', () => '');
+    } else if (this.closed && this.#bothValid && !this.#isChecked) {
+      this.#isChecked = true;
+      new Completeness(this).checkStreams();
     }
   }
 
@@ -359,11 +525,26 @@ export class Oracle implements Seen {
   }
 
   #prefixes(received: FrameLog, sent: FrameLog, what: string): void {
+    // The fault of a client that kept from the runtime that it has no header table.
+    if ((received.decoderLost || !this.#isTableNamed) && !this.#bothValid) return;
     for (const [streamId, got] of received.streams) {
-      if (this.requests.get(streamId)?.decision === 'take') continue;
-      const { wrong } = comparePrefix(got, sent.stream(streamId));
+      const request = this.requests.get(streamId);
+      if (request?.decision === 'take') continue;
+      // Of a broken client nobody knows which of its streams the path of a call names.
+      const isOurs = request?.takenLate || (request?.decision === 'report' && !this.#valid.client);
+      if (received === this.toClient && isOurs) continue;
+      const { log } = received === this.toClient ? withoutOwnEnd(got, this.ownEnd(streamId)) : { log: got };
+      const was = sent.stream(streamId);
+      // What the client says beside its request stays here.
+      const [one, other] = request?.takenLate ? [withoutExtensions(log), withoutExtensions(was)] : [log, was];
+      const { wrong } = comparePrefix(one, other);
       this.expect(wrong === undefined, `passed ${what} arrive as they were sent`, () => `stream ${streamId}: ${wrong}`);
     }
+  }
+
+  ownEnd(streamId: number): OwnEnd | undefined {
+    if (streamId > this.runtimeServedId) return 'refused';
+    return this.requests.get(streamId)?.orphaned ? 'gone' : undefined;
   }
 
   #answerPrefix({ call, streamId, sent }: CallRecord): void {
@@ -379,9 +560,23 @@ export class Oracle implements Seen {
     if (violation === undefined) return;
     this.expect(this.#over, 'a violation ends the connection', () => violation);
     const log = violation.startsWith('downstream') ? this.toClient : this.toRuntime;
-    const greeted = this.toClient.control.some(({ type, ack }) => type === FrameType.settings && !ack);
-    const could = log.atBoundary && (greeted || log === this.toRuntime);
+    const could = log.atBoundary && isGreeted(log);
     const told = log.control.some(({ type, payload }) => type === FrameType.goAway && !/^.{8}0{8}/.test(payload));
     this.expect(told || !could, 'a peer at fault is told so', () => violation);
   }
+}
+
+/** SETTINGS come first; those for the runtime are the client's. */
+function isGreeted({ control }: FrameLog): boolean {
+  return control.some(({ type, ack, streamId }) => type === FrameType.settings && !ack && streamId === 0);
+}
+
+const pseudoFields: ReadonlySet<string> = new Set([':method', ':scheme', ':path', ':authority']);
+
+/** Whether a pseudo-header field comes behind another field, or one of RFC 9113 section 8.3.1 comes twice. */
+function isMalformed(names: readonly string[]): boolean {
+  const firstOther = names.findIndex((name) => !name.startsWith(':'));
+  const isBehind = firstOther >= 0 && names.slice(firstOther).some((name) => name.startsWith(':'));
+  const known = names.filter((name) => pseudoFields.has(name));
+  return isBehind || new Set(known).size < known.length;
 }

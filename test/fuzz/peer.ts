@@ -1,11 +1,13 @@
 /**
  * An HTTP/2 endpoint that keeps the protocol, as far as client and runtime have it in common: it reads what it was sent
- * when told to, keeps both sides' windows, and collects what it writes, damaged where a case asks for that.
+ * when told to, keeps both sides' windows, measures its bandwidth as grpc-go does, and collects what it writes, damaged
+ * where a case asks for that.
  */
 
 import type { Random } from '../../src/harness/random.js';
 import { Flag, FrameType, frame, initialSettings, max31, Setting } from '../../src/proxy/http2/frames.js';
 import type { HeaderField } from '../../src/proxy/http2/hpack.js';
+import { BdpEstimator, bdpPayload } from '../proxy/http2/model/grpc-go.js';
 import { type Frame, ping, readFrames, reset, settings, settingsAck, windowUpdate } from '../proxy/http2/wire.js';
 import { HpackEncoder } from './hpack-encoder.js';
 import { mutate } from './mutate.js';
@@ -36,6 +38,9 @@ export abstract class Peer {
   readonly streams = new Map<number, PeerStream>();
   /** Probability that a frame is damaged. */
   damage = 0;
+  /** Whether it sends the PINGs of a bandwidth estimator. */
+  measures = false;
+  readonly #bandwidth = new BdpEstimator();
   protected readonly encoder = new HpackEncoder();
   #inbox: Frame[] = [];
   #rest: Buffer = Buffer.alloc(0);
@@ -99,7 +104,7 @@ export abstract class Peer {
         else this.#settings(payload, random);
         break;
       case FrameType.ping:
-        if (!ack && payload.length === 8) this.write(ping(payload, true), random);
+        this.#ping(ack, payload, random);
         break;
       case FrameType.windowUpdate:
         if (streamId === 0) this.#window += payload.readUInt32BE(0) & max31;
@@ -116,6 +121,7 @@ export abstract class Peer {
         this.#granted -= payload.length;
         if (stream !== undefined) stream.granted -= payload.length;
         this.gotData(stream, got);
+        if (this.measures && this.#bandwidth.received()) this.write(ping(bdpPayload), random);
         break;
       case FrameType.headers:
         this.gotHeaders(got);
@@ -129,6 +135,16 @@ export abstract class Peer {
     }
   }
 
+  #ping(ack: boolean, payload: Buffer, random: Random): void {
+    if (ack) {
+      this.#bandwidth.acknowledged(payload);
+      return;
+    }
+    if (payload.length === bdpPayload.length) this.write(ping(payload, true), random);
+    this.gotPing(random);
+  }
+
+  protected gotPing(_random: Random): void {}
   protected gotData(_stream: PeerStream | undefined, _frame: Frame): void {}
   protected gotHeaders(_frame: Frame): void {}
 

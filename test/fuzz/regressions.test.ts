@@ -21,7 +21,10 @@ t.test('new cases break no rule and come to all that a case is for', async (t) =
     if (breach !== undefined) t.fail(`seed ${seed}: ${breach.rule}: ${breach.detail}`);
     for (const [event, count] of came) events.set(event, (events.get(event) ?? 0) + count);
   }
-  for (const event of ['both peers right', 'calls delivered', 'calls left: cancelled', 'DATA held back', 'drained']) {
+  for (const event of [
+    ...['both peers right', 'calls delivered', 'calls left: cancelled', 'DATA held back', 'drained'],
+    ...['own SETTINGS', 'reports taken late', 'runtime gone, streams served', 'refused: request not whole'],
+  ]) {
     t.ok(events.get(event), event);
   }
   const violations = [...events.keys()].filter((event) => event.startsWith('violation'));

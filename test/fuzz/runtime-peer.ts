@@ -1,13 +1,21 @@
-/** The runtime of a case: answers the streams it sees, in every shape a gRPC server's answer has. */
+/**
+ * The runtime of a case: answers the streams it sees, in every shape a gRPC server's answer has, and polices PINGs as
+ * grpc-go's servers do.
+ */
 
 import type { Random } from '../../src/harness/random.js';
-import { Flag, FrameType, frame, goAwayFrame, max31, Setting } from '../../src/proxy/http2/frames.js';
+import { ErrorCode, Flag, FrameType, frame, goAwayFrame, max31, Setting } from '../../src/proxy/http2/frames.js';
+import type { HeaderField } from '../../src/proxy/http2/hpack.js';
+import { PingPolice } from '../proxy/http2/model/grpc-go.js';
 import { type Frame, fields, message } from '../proxy/http2/wire.js';
 import { Peer, type PeerStream, type Settings } from './peer.js';
 
 export class RuntimePeer extends Peer {
   #highestId = 0;
   #goAway = max31;
+  readonly #police = new PingPolice();
+  /** It has cut its client off: what is written goes out, nothing more is. */
+  isClosing = false;
 
   settings(random: Random): Settings {
     const values: [number, number][] = [];
@@ -32,6 +40,27 @@ export class RuntimePeer extends Peer {
       body: Buffer.alloc(0),
       headersSent: false,
     });
+  }
+
+  override write(bytes: Buffer, random: Random): void {
+    if (!this.isClosing) super.write(bytes, random);
+  }
+
+  override sendHeaders(stream: PeerStream, fields: readonly HeaderField[], endStream: boolean, random: Random): void {
+    super.sendHeaders(stream, fields, endStream, random);
+    this.#police.sent();
+  }
+
+  override sendData(stream: PeerStream, endBehind: boolean, random: Random): boolean {
+    const sent = super.sendData(stream, endBehind, random);
+    if (sent) this.#police.sent();
+    return sent;
+  }
+
+  protected override gotPing(random: Random): void {
+    if (!this.#police.received()) return;
+    this.write(goAwayFrame(this.#highestId, ErrorCode.enhanceYourCalm, 'too_many_pings'), random);
+    this.isClosing = true;
   }
 
   /** The next part of an answer, whose messages are of up to `maxBytes`. */

@@ -1,11 +1,13 @@
 /** What an oracle sees of a router: calls, requests and who keeps the protocol. */
 import type { Status, TakenCall } from '../../src/proxy/taken-call.js';
 
-export type Decision = 'pass' | 'observe' | 'take';
+export type Decision = 'pass' | 'observe' | 'report' | 'take';
 
-/** `/take/<stream id>`, `/observe/<stream id>`; the rest is passed. */
+const decisions: readonly Decision[] = ['take', 'observe', 'report'];
+
+/** `/take/<stream id>`, `/observe/<stream id>`, `/report/<stream id>`; the rest is passed. */
 export function decisionOf(path: string): Decision {
-  return path.startsWith('/take') ? 'take' : path.startsWith('/observe') ? 'observe' : 'pass';
+  return decisions.find((decision) => path.startsWith(`/${decision}`)) ?? 'pass';
 }
 
 /** A taken call and what its handler did with it. */
@@ -27,6 +29,14 @@ export interface Watched {
   readonly pendingTimers: number;
   readonly activeStreams: number;
   readonly heldBytes: number;
+  /** Whether the downstream socket takes more. */
+  readonly isReady: boolean;
+  /** Whether reports are taken, now that their answers begin. */
+  readonly isHiding: boolean;
+  /** PINGs of a peer that may wait for their answers. */
+  readonly mostPings: number;
+  /** How long a request may take to come in. */
+  readonly halfRequestMs: number;
 }
 
 /** Which peers keep the protocol. */
@@ -47,7 +57,16 @@ export const proofPrefix = 'a7a7a7a7';
 export interface Request {
   readonly decision: Decision;
   readonly headers: ReadonlyMap<string, string>;
+  /** A pseudo-header field comes twice: Holdfast resets the stream, and the runtime sees nothing of it. */
+  readonly malformed: boolean;
+  /** The client's last frame of it came then; the first: when it began. */
+  readonly begunMs: number;
+  lastMs: number;
   observed: boolean;
   /** The response was complete before the request. */
   answeredEarly: boolean;
+  /** Forwarded, and answered by Holdfast all the same. */
+  takenLate: boolean;
+  /** Open when the runtime's connection ended: Holdfast ends its response. */
+  orphaned: boolean;
 }

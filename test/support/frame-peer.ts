@@ -95,6 +95,11 @@ export class FramePeer {
     this.#socket.pause();
   }
 
+  /** Reads again. */
+  heed(): void {
+    this.#socket.resume();
+  }
+
   /** Says no more. */
   end(): void {
     this.#socket.end();

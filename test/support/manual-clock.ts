@@ -26,6 +26,11 @@ export class ManualClock implements Clock {
     return this.#timers.size;
   }
 
+  /** Time has passed, and no timer has had its turn yet. */
+  skip(byMs: number): void {
+    this.#nowMs += byMs;
+  }
+
   /** Moves time on and fires what falls due, in order; promise callbacks run in between. */
   async advance(byMs: number): Promise<void> {
     const endMs = this.#nowMs + byMs;

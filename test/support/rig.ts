@@ -9,6 +9,7 @@ import type { HoldfastConfig } from '../../src/config/config.js';
 import { defaults } from '../../src/config/defaults.js';
 import { SimulatedRuntime, type SimulatedRuntimeOptions } from '../../src/harness/simulated-runtime.js';
 import { type Holdfast, startHoldfast } from '../../src/proxy/holdfast.js';
+import { type Budgets, newBudgets } from '../../src/proxy/http2/budgets.js';
 import type { ReadPressure } from '../../src/throttle/pressure.js';
 import { CriClient, KubeletPod, type PodOptions } from './cri-client.js';
 import { ManualClock } from './manual-clock.js';
@@ -28,6 +29,8 @@ export interface RigOptions {
   readonly runtimeUp?: boolean;
   /** Of Holdfast. */
   readonly maxConnections?: number;
+  /** Those of Holdfast that are not the usual ones. */
+  readonly budgets?: Partial<Budgets>;
   /** Default: there is none. */
   readonly readPressure?: ReadPressure;
 }
@@ -48,6 +51,7 @@ export class Rig {
   readonly config: HoldfastConfig;
   holdfast: Holdfast | undefined;
   readonly #maxConnections: number | undefined;
+  readonly #budgets: Partial<Budgets>;
   readonly #readPressure: ReadPressure;
   readonly #watchers = new Set<Watcher>();
 
@@ -61,6 +65,7 @@ export class Rig {
       ...options.config,
     };
     this.#maxConnections = options.maxConnections;
+    this.#budgets = options.budgets ?? {};
     this.#readPressure = options.readPressure ?? noPressure;
     this.direct = new CriClient(runtimePath);
     this.client = new CriClient(this.config.listen);
@@ -84,6 +89,7 @@ export class Rig {
       clock,
       metrics,
       readPressure: this.#readPressure,
+      budgets: { ...newBudgets(clock), ...this.#budgets },
       ...(maxConnections === undefined ? {} : { maxConnections }),
     });
   }

@@ -36,7 +36,13 @@ export const ErrorCode = {
   enhanceYourCalm: 11,
 } as const;
 
-export const Setting = { headerTableSize: 1, initialWindowSize: 4, maxFrameSize: 5 } as const;
+export const Setting = {
+  headerTableSize: 1,
+  enablePush: 2,
+  maxConcurrentStreams: 3,
+  initialWindowSize: 4,
+  maxFrameSize: 5,
+} as const;
 
 /** Values in force until SETTINGS say otherwise (RFC 9113 sections 6.5.2 and 6.9.2). */
 export const initialSettings = { headerTableSize: 4096, windowSize: 65_535, maxFrameSize: 16_384 } as const;

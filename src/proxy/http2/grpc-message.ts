@@ -2,17 +2,8 @@
  * gRPC's own wire forms (grpc/doc/PROTOCOL-HTTP2.md): message framing, compression, deadline and status text. It knows
  * no HTTP/2.
  */
-import { gunzip, gunzipSync, inflate, inflateSync } from 'node:zlib';
-
-/** The gRPC status codes Holdfast answers by itself. */
-export const GrpcCode = {
-  ok: 0,
-  invalidArgument: 3,
-  deadlineExceeded: 4,
-  resourceExhausted: 8,
-  unimplemented: 12,
-  internal: 13,
-} as const;
+import { createGunzip, createInflate, gunzipSync, inflateSync } from 'node:zlib';
+import { GrpcCode } from '../grpc-code.js';
 
 /** A request that cannot be understood; `code` and message as grpc-go answers it. */
 export class GrpcRequestError extends Error {
@@ -115,28 +106,37 @@ export function isKnownEncoding(encoding: string): boolean {
  * Undoes the compression of a message, off the event loop.
  *
  * @param encoding Value of grpc-encoding; `deflate` is the zlib format (RFC 1950).
+ * @param reserve Is told of each part as it comes out, in bytes; what it throws ends the work.
  * @throws {GrpcRequestError} Not what the encoding says, or more than `maxBytes` come out.
  */
-export function decompress(encoding: string, body: Buffer, maxBytes: number): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    const done = (error: NodeJS.ErrnoException | null, result: Buffer): void => {
-      if (error === null) resolve(result);
-      else reject(decompressionError(error, maxBytes));
-    };
-    const options = { maxOutputLength: Math.max(1, maxBytes) };
-    if (encoding === 'gzip') gunzip(body, options, done);
-    else if (encoding === 'deflate') inflate(body, options, done);
-    else reject(new GrpcRequestError(GrpcCode.internal, 'compressed flag set with identity or empty encoding'));
-  });
-}
-
-function decompressionError(error: NodeJS.ErrnoException, maxBytes: number): GrpcRequestError {
-  return error.code === 'ERR_BUFFER_TOO_LARGE'
-    ? new GrpcRequestError(
-        GrpcCode.resourceExhausted,
-        `received message after decompression larger than max ${maxBytes}`,
-      )
-    : new GrpcRequestError(GrpcCode.internal, `failed to decompress the received message: ${error.message}`);
+export async function decompress(
+  encoding: string,
+  body: Buffer,
+  maxBytes: number,
+  reserve: (bytes: number) => void,
+): Promise<Buffer> {
+  if (encoding !== 'gzip' && encoding !== 'deflate') {
+    throw new GrpcRequestError(GrpcCode.internal, 'compressed flag set with identity or empty encoding');
+  }
+  const unzip = encoding === 'gzip' ? createGunzip() : createInflate();
+  unzip.end(body);
+  const parts: Buffer[] = [];
+  let bytes = 0;
+  try {
+    for await (const part of unzip as AsyncIterable<Buffer>) {
+      bytes += part.length;
+      if (bytes > maxBytes) {
+        const text = `received message after decompression larger than max ${maxBytes}`;
+        throw new GrpcRequestError(GrpcCode.resourceExhausted, text);
+      }
+      reserve(part.length);
+      parts.push(part);
+    }
+  } catch (error) {
+    if (!(error instanceof Error) || !('code' in error) || typeof error.code !== 'string') throw error;
+    throw new GrpcRequestError(GrpcCode.internal, `failed to decompress the received message: ${error.message}`);
+  }
+  return Buffer.concat(parts, bytes);
 }
 
 /** Like `decompress` for small messages that are only looked at: undefined where it fails. */

@@ -2,7 +2,7 @@
  * The header blocks of a client, from HEADERS frames and the CONTINUATION frames behind them (RFC 9113 section 4.3). It keeps
  * their limits and decodes nothing.
  */
-import { ErrorCode, Flag, FrameType, frame, withoutPadding } from './frames.js';
+import { ErrorCode, Flag, FrameType, frame, frameHeaderBytes, withoutPadding } from './frames.js';
 import type { Limits } from './limits.js';
 
 /** A whole header block, and what its HEADERS frame said beside it. */
@@ -58,8 +58,9 @@ export class HeaderBlocks {
   /** @returns undefined where the block goes on. What is whole is only valid as long as `payload` is. */
   headers(flags: number, streamId: number, payload: Buffer): HeaderBlock | BlockFault | undefined {
     const isWhole = (flags & Flag.endHeaders) !== 0;
-    // What waits for its CONTINUATION is copied.
-    const content = withoutPadding(flags, isWhole ? payload : Buffer.from(payload));
+    // What waits for its CONTINUATION is copied, once.
+    const whole = isWhole ? undefined : frame(FrameType.headers, flags, streamId, payload);
+    const content = withoutPadding(flags, whole?.subarray(frameHeaderBytes) ?? payload);
     const skipped = (flags & Flag.priority) === 0 ? 0 : priorityBytes;
     if (content === undefined || content.length < skipped) {
       return new BlockFault(ErrorCode.protocolError, 'padding or priority exceeds the frame');
@@ -67,9 +68,9 @@ export class HeaderBlocks {
     const endStream = (flags & Flag.endStream) !== 0;
     const priority = skipped === 0 ? undefined : content.subarray(0, skipped);
     const fragment = skipped === 0 ? content : content.subarray(skipped);
-    if (isWhole) return { streamId, endStream, priority, bytes: fragment, frames: noFrames };
-    const frames = [frame(FrameType.headers, flags, streamId, payload)];
-    this.#incomplete = { streamId, endStream, priority, fragments: [fragment], frames, payloadBytes: payload.length };
+    if (whole === undefined) return { streamId, endStream, priority, bytes: fragment, frames: noFrames };
+    const { length: payloadBytes } = payload;
+    this.#incomplete = { streamId, endStream, priority, fragments: [fragment], frames: [whole], payloadBytes };
     return this.#checkLimits(this.#incomplete);
   }
 
@@ -77,8 +78,9 @@ export class HeaderBlocks {
   continuation(flags: number, streamId: number, payload: Buffer): HeaderBlock | BlockFault | undefined {
     const block = this.#incomplete;
     if (block === undefined) return undefined;
-    block.fragments.push(Buffer.from(payload));
-    block.frames.push(frame(FrameType.continuation, flags, streamId, payload));
+    const copy = frame(FrameType.continuation, flags, streamId, payload);
+    block.fragments.push(copy.subarray(frameHeaderBytes));
+    block.frames.push(copy);
     block.payloadBytes += payload.length;
     const fault = this.#checkLimits(block);
     if (fault !== undefined || (flags & Flag.endHeaders) === 0) return fault;

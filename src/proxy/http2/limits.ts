@@ -5,6 +5,8 @@ export interface Limits {
   /** One decoded header list, each field counted as name + value + 32 (RFC 9113 section 6.5.2). */
   readonly headerListBytes: number;
   readonly continuationFrames: number;
+  /** By how much the header blocks of a connection that are written anew for the runtime may be longer than they came. */
+  readonly rewrittenHeaderBytes: number;
   /** Streams open at the runtime. */
   readonly passedStreams: number;
   /** Taken streams that are open or wait for their proof of delivery. */
@@ -12,6 +14,8 @@ export interface Limits {
   readonly takenResetsPerSecond: number;
   readonly settingsPerSecond: number;
   readonly pingsPerSecond: number;
+  /** PINGs of either peer whose answers could not be written yet. */
+  readonly unansweredPings: number;
   /** SETTINGS of the client that the runtime has not acknowledged. */
   readonly unacknowledgedSettings: number;
   /** One request message of a taken stream, before and after decompression. */
@@ -24,8 +28,12 @@ export interface Limits {
   readonly heldBytes: number;
   /** Output waiting for a downstream that does not read, before it is read no further. */
   readonly unreadOutputBytes: number;
-  /** What either peer may send before the other is connected, before it is read no further. */
+  /** What a client may send while the runtime is not there, before it is read no further. */
   readonly earlyBytes: number;
+  /** How long the runtime's SETTINGS are waited for before the client gets Holdfast's own. */
+  readonly settingsWaitMs: number;
+  /** How long a request of a taken stream may take to come in. */
+  readonly halfRequestMs: number;
   /** How long a peer may take nothing of what waits for it before that is reported. */
   readonly stallMs: number;
   /** How long a connection that is over may take to get its last bytes out. */
@@ -41,6 +49,8 @@ export const defaultLimits: Limits = {
   // One octet of a block can stand for a table entry of 4 KiB.
   headerListBytes: MiB,
   continuationFrames: 64,
+  // Only what a client sends before it has read that no header table is to be used: one octet of it can stand for 4 KiB.
+  rewrittenHeaderBytes: MiB,
   // A runtime may set no limit. Of a kubelet there are some hundred.
   passedStreams: 100_000,
   // A node runs hundreds of pods; each has one creation or start in flight.
@@ -51,6 +61,8 @@ export const defaultLimits: Limits = {
   settingsPerSecond: 100,
   // grpc-go's bandwidth estimator sends one per round trip, which takes some 100 µs on a unix socket.
   pingsPerSecond: 50_000,
+  // As in nghttp2 (NGHTTP2_DEFAULT_MAX_OBQ_FLOOD_ITEM).
+  unansweredPings: 1000,
   unacknowledgedSettings: 100,
   // The largest message a runtime takes by default (CRI-O's grpc_max_recv_msg_size; containerd's is 16 MiB).
   requestBytes: 80 * MiB,
@@ -59,78 +71,15 @@ export const defaultLimits: Limits = {
   observedRequestBytes: MiB,
   heldBytes: MiB,
   unreadOutputBytes: MiB,
-  earlyBytes: 64 * KiB,
+  // As much DATA as a client may send before a runtime has granted more, and the headers of some hundred calls.
+  earlyBytes: 128 * KiB,
+  // grpc-go gives a connection up that has no SETTINGS after 5 s (kubelets since 1.35).
+  settingsWaitMs: 1000,
+  // A kubelet sends a request in one go.
+  halfRequestMs: 20_000,
   stallMs: 30_000,
   lingerMs: 5000,
 };
-
-/** Bytes that may be in memory at once. */
-export class ByteBudget {
-  readonly #max: number;
-  #spent = 0;
-
-  constructor(max: number) {
-    this.#max = max;
-  }
-
-  get isSpent(): boolean {
-    return this.#spent >= this.#max;
-  }
-
-  /** @returns false, and nothing is spent, where there are not as many left of this part of the budget. */
-  take(bytes: number, part = 1): boolean {
-    if (this.#spent + bytes > this.#max * part) return false;
-    this.#spent += bytes;
-    return true;
-  }
-
-  /** Spends them whether or not there are as many left. */
-  spend(bytes: number): void {
-    this.#spent += bytes;
-  }
-
-  giveBack(bytes: number): void {
-    this.#spent -= bytes;
-  }
-}
-
-/** What one connection holds of a budget. The last quarter is for those that hold little: one greedy client costs the others nothing. */
-export class BudgetShare {
-  readonly #budget: ByteBudget;
-  #held = 0;
-
-  constructor(budget: ByteBudget) {
-    this.#budget = budget;
-  }
-
-  /** @returns false, and nothing is taken, where there are not as many left for this connection. */
-  take(bytes: number): boolean {
-    const isGreedy = this.#held + bytes > modestBytes;
-    if (!this.#budget.take(bytes, isGreedy ? 0.75 : 1)) return false;
-    this.#held += bytes;
-    return true;
-  }
-
-  giveBack(bytes: number): void {
-    this.#held -= bytes;
-    this.#budget.giveBack(bytes);
-  }
-}
-
-/** More than the requests of a kubelet ever take at once. */
-const modestBytes = MiB;
-
-/** What all connections together may keep in memory. */
-export interface Budgets {
-  /** Requests of taken calls, from their first byte to their stream's end, and of observed ones while they are read. */
-  readonly requests: ByteBudget;
-  /** Answers of taken calls that wait for the windows of their clients. */
-  readonly answers: ByteBudget;
-}
-
-export function newBudgets(): Budgets {
-  return { requests: new ByteBudget(256 * MiB), answers: new ByteBudget(256 * MiB) };
-}
 
 /** Whether something happens more than `perSecond` times in a second of the given clock (fixed windows). */
 export class RateLimit {

@@ -1,14 +1,17 @@
 /**
- * One downstream connection on its sockets: waits for the runtime, finds out whether HTTP/2 is spoken, and carries
- * bytes between the two sockets and the router (or, for anything else, between the two sockets) with back-pressure. It
- * knows no frames.
+ * One downstream connection on its sockets: finds out whether HTTP/2 is spoken, and carries bytes between the two sockets and the
+ * router (or, for anything else, between the two sockets) with back-pressure; what is said before the runtime is there waits for it.
+ * It knows no frames.
  */
 import type net from 'node:net';
 import type { Clock } from '../../clock.js';
+import type { Budgets } from './budgets.js';
+import type { Dialer } from './dialer.js';
 import { connectionPreface } from './frames.js';
-import { type Budgets, defaultLimits, type Limits } from './limits.js';
-import { Port, type PortEvents } from './port.js';
+import { defaultLimits, type Limits } from './limits.js';
+import { Port } from './port.js';
 import { nextUse, Router, type RouterHandlers, type RouterOutput } from './router.js';
+import type { StreamLoad } from './stream-table.js';
 
 export type { RouterHandlers } from './router.js';
 
@@ -19,8 +22,12 @@ export interface Link {
   readonly activeStreams: number;
   /** The lowest is of the link that was not used for longest, to open a stream or to be opened itself. */
   readonly lastUse: number;
-  /** A peer has taken nothing for `Limits.stallMs`, though something waits for it. */
+  /** When a call was last answered, in ms of the clock; undefined: none was. */
+  readonly lastAnswerMs: number | undefined;
+  /** A peer has taken nothing for `Limits.stallMs`, though something waits for it; or the client has said its last. */
   readonly isStalled: boolean;
+  /** @param isStreaming Whether calls of this path may stay open for ever. */
+  load(isStreaming: (path: string) => boolean): StreamLoad;
   /**
    * Sends GOAWAY (NO_ERROR, last stream seen) and takes no new stream.
    *
@@ -34,20 +41,14 @@ export interface Link {
 }
 
 export interface LinkOptions {
-  /** The runtime's unix socket. */
-  readonly runtimePath: string;
+  /** To the runtime's socket. */
+  readonly dialer: Dialer;
   readonly handlers: RouterHandlers;
   readonly clock: Clock;
   readonly limits?: Partial<Limits>;
   /** Shared by all links. */
   readonly budgets?: Budgets;
 }
-
-/**
- * The runtime is looked for this often while it is not there: rule "reconnects within a second", with room to spare.
- */
-const firstRetryMs = 100;
-const lastRetryMs = 500;
 
 /** @param downstream A connection just accepted, which nobody has read from. Owned by the link from now on. */
 export function openLink(downstream: net.Socket, options: LinkOptions): Link {
@@ -59,21 +60,25 @@ class SocketLink implements Link, RouterOutput {
   readonly #downstream: Port;
   readonly #options: LinkOptions;
   readonly #limits: Limits;
-  /** Connected, or being connected. */
+  /** Once connected. */
   #upstream: Port | undefined;
-  #connected = false;
-  /** What was said before both sides were there and the downstream had shown what it speaks. */
-  #earlyDownstream: Buffer[] = [];
-  #earlyUpstream: Buffer[] = [];
+  readonly #cancelDial: () => void;
+  /** What the downstream has said and not shown by it what it speaks. */
+  #unread: Buffer[] = [];
+  /** What the runtime has said before the downstream has shown it. */
+  #unreadUpstream: Buffer[] = [];
+  /** What is for the runtime and waits until it is there. */
+  #early: Buffer[] = [];
+  #downstreamEnded = false;
   #router: Router | undefined;
   readonly #opened = nextUse();
   #cancelTimer = (): void => {};
   /** Runs while something waits for a peer. */
   #cancelStallTimer: (() => void) | undefined;
   #stalled = false;
-  /** `waiting` for the runtime or for the first bytes; then `routing` or `spliced`; then `closing`. */
+  /** `waiting` for the first bytes; then `routing` or `spliced`; then `closing`. */
   #state: 'waiting' | 'routing' | 'spliced' | 'closing' = 'waiting';
-  /** While frames of it are still held back. */
+  /** While streams are still served, or frames of it are held back. */
   #upstreamEnded = false;
   #toDownstream: Buffer[] = [];
   #toUpstream: Buffer[] = [];
@@ -93,7 +98,15 @@ class SocketLink implements Link, RouterOutput {
       ended: () => this.#ended('downstream'),
       closed: () => this.#closed(),
     });
-    this.#connect(firstRetryMs);
+    this.#cancelDial = options.dialer.dial(
+      {
+        received: (bytes) => this.#fromUpstream(bytes),
+        drained: () => this.#regulate(),
+        ended: () => this.#ended('upstream'),
+        closed: () => this.#upstreamClosed(),
+      },
+      (port) => this.#connected(port),
+    );
   }
 
   get activeStreams(): number {
@@ -104,8 +117,16 @@ class SocketLink implements Link, RouterOutput {
     return this.#router?.lastUse ?? this.#opened;
   }
 
+  get lastAnswerMs(): number | undefined {
+    return this.#router?.lastAnswerMs;
+  }
+
   get isStalled(): boolean {
-    return this.#stalled;
+    return this.#stalled || this.#downstreamEnded;
+  }
+
+  load(isStreaming: (path: string) => boolean): StreamLoad {
+    return this.#router?.load(isStreaming) ?? 'none';
   }
 
   drain(isStreaming: (path: string) => boolean): Promise<void> {
@@ -128,24 +149,24 @@ class SocketLink implements Link, RouterOutput {
     this.#upstream?.destroy();
   }
 
-  #connect(retryMs: number): void {
-    const events: PortEvents = {
-      received: (bytes) => this.#fromUpstream(bytes),
-      drained: () => this.#regulate(),
-      ended: () => this.#ended('upstream'),
-      closed: () => {
-        if (this.#connected || this.#state !== 'waiting') this.#closed();
-        else this.#cancelTimer = this.#options.clock.after(retryMs, () => this.#connect(nextMs));
-      },
-    };
-    const nextMs = Math.min(lastRetryMs, retryMs * 2);
-    this.#upstream = Port.connect(this.#options.runtimePath, events, () => {
-      this.#connected = true;
-      this.#decide();
-    });
+  #connected(port: Port): void {
+    this.#upstream = port;
+    port.write(this.#early);
+    this.#early = [];
+    if (this.#downstreamEnded) port.end();
+    // Of the runtime nothing was known.
+    this.#stopWatching();
+    this.#regulate();
+  }
+
+  #upstreamClosed(): void {
+    // One that is reset is closed without having ended.
+    if (!this.#upstreamEnded) this.#ended('upstream');
+    this.#closed();
   }
 
   #closed(): void {
+    if (this.#upstreamEnded && !this.#downstream.isClosed) return;
     this.#shut();
     if (!this.#downstream.isClosed || this.#upstream?.isClosed === false) return;
     this.#cancelTimer();
@@ -158,13 +179,12 @@ class SocketLink implements Link, RouterOutput {
         this.#router?.fromDownstream(bytes);
         break;
       case 'spliced':
-        this.#upstream?.write([bytes]);
+        this.#writeUpstream([bytes]);
         this.#regulate();
         break;
       case 'waiting':
         // Copied: the bytes are about to be overwritten.
-        this.#earlyDownstream.push(Buffer.from(bytes));
-        this.#downstream.reading = bytesIn(this.#earlyDownstream) < this.#limits.earlyBytes;
+        this.#unread.push(Buffer.from(bytes));
         this.#decide();
     }
   }
@@ -179,42 +199,44 @@ class SocketLink implements Link, RouterOutput {
         this.#regulate();
         break;
       case 'waiting':
-        this.#earlyUpstream.push(Buffer.from(bytes));
+        // A runtime may send its SETTINGS first. Copied: the bytes are about to be overwritten.
+        this.#unreadUpstream.push(Buffer.from(bytes));
         if (this.#upstream !== undefined) {
-          this.#upstream.reading = bytesIn(this.#earlyUpstream) < this.#limits.earlyBytes;
+          this.#upstream.reading = bytesIn(this.#unreadUpstream) < this.#limits.earlyBytes;
         }
     }
   }
 
-  /** Looks for the preface, as soon as both sides are there. */
+  /** Looks for the preface. */
   #decide(): void {
-    if (this.#state !== 'waiting' || !this.#connected) return;
-    const received = Buffer.concat(this.#earlyDownstream);
+    const received = Buffer.concat(this.#unread);
     const expected = connectionPreface.subarray(0, received.length);
-    const differs = !received.subarray(0, expected.length).equals(expected);
-    if (!differs && received.length < connectionPreface.length) return;
-    const early = this.#earlyUpstream;
-    this.#earlyDownstream = [];
-    this.#earlyUpstream = [];
-    if (differs) this.#splice(received, early);
-    else this.#route(received.subarray(connectionPreface.length), early);
+    if (!received.subarray(0, expected.length).equals(expected)) this.#splice();
+    else if (received.length >= connectionPreface.length) this.#route(received.subarray(connectionPreface.length));
   }
 
-  #splice(received: Buffer, early: readonly Buffer[]): void {
+  #splice(): void {
     this.#state = 'spliced';
-    this.#upstream?.write([received]);
-    this.#downstream.write(early);
+    this.#writeUpstream(this.#unread);
+    this.#downstream.write(this.#unreadUpstream);
+    this.#unread = [];
+    this.#unreadUpstream = [];
     this.#regulate();
   }
 
-  #route(received: Buffer, early: readonly Buffer[]): void {
+  #route(received: Buffer): void {
     this.#state = 'routing';
-    const { handlers, clock, budgets } = this.#options;
+    this.#unread = [];
+    const { handlers, clock, budgets, dialer } = this.#options;
     const router = new Router({ handlers, clock, budgets, limits: this.#limits, output: this });
     this.#router = router;
     this.toUpstream(connectionPreface);
+    // A runtime that has begun to listen, or is frozen, takes connections and says nothing.
+    if (!dialer.isPresent) router.greet();
+    else this.#cancelTimer = clock.after(this.#limits.settingsWaitMs, () => router.greet());
     router.fromDownstream(received);
-    for (const chunk of early) router.fromUpstream(chunk);
+    for (const chunk of this.#unreadUpstream) router.fromUpstream(chunk);
+    this.#unreadUpstream = [];
     this.#regulate();
   }
 
@@ -236,10 +258,17 @@ class SocketLink implements Link, RouterOutput {
       this.#toDownstream = [];
     }
     if (this.#toUpstream.length > 0) {
-      this.#upstream?.write(this.#toUpstream);
+      this.#writeUpstream(this.#toUpstream);
       this.#toUpstream = [];
     }
     this.#regulate();
+  }
+
+  /** While the runtime is not there it waits. */
+  #writeUpstream(chunks: readonly Buffer[]): void {
+    if (this.#upstream !== undefined) this.#upstream.write(chunks);
+    // Copied: they may be part of what was just read.
+    else for (const chunk of chunks) this.#early.push(Buffer.from(chunk));
   }
 
   #downstreamDrained(): void {
@@ -255,30 +284,38 @@ class SocketLink implements Link, RouterOutput {
    * buffer the next read would go into.
    */
   #regulate(): void {
+    if (this.#state === 'waiting') return;
     const upstream = this.#upstream;
-    if (upstream === undefined || this.#state === 'waiting') return;
     const downstreamBytes = this.#downstream.unwrittenBytes;
-    const upstreamBytes = upstream.unwrittenBytes;
-    const heldBytes = this.#router?.responses.heldBytes ?? 0;
-    if (this.#upstreamEnded && heldBytes === 0) this.#shut();
-    const { heldBytes: maxHeldBytes, unreadOutputBytes } = this.#limits;
+    const upstreamBytes = this.#upstreamEnded ? 0 : (upstream?.unwrittenBytes ?? 0);
+    const { earlyBytes, heldBytes: maxHeldBytes, unreadOutputBytes } = this.#limits;
+    this.#router?.unwritten(downstreamBytes);
     // What Holdfast says itself is written at once, so a peer that does not read it must not go on giving cause for it.
+    const mayHear = downstreamBytes <= unreadOutputBytes;
+    if (upstream === undefined) {
+      this.#downstream.reading = mayHear && bytesIn(this.#early) < earlyBytes;
+      if (downstreamBytes > 0 || (this.#router?.heldBytes ?? 0) > 0) this.#watchStall(undefined);
+      else this.#stopWatching();
+      return;
+    }
+    const heldBytes = this.#router?.responses.held.bytes ?? 0;
+    if (this.#upstreamEnded && this.#router?.isServing !== true) this.#shut();
     upstream.reading = downstreamBytes === 0 && heldBytes <= maxHeldBytes && upstreamBytes <= unreadOutputBytes;
-    this.#downstream.reading = upstreamBytes === 0 && downstreamBytes <= unreadOutputBytes;
+    this.#downstream.reading = upstreamBytes === 0 && mayHear;
     if (downstreamBytes > 0 || upstreamBytes > 0 || (this.#router?.heldBytes ?? 0) > 0) this.#watchStall(upstream);
     else this.#stopWatching();
   }
 
   /** Tells if neither peer takes anything for a while though something waits for one of them. */
-  #watchStall(upstream: Port): void {
+  #watchStall(upstream: Port | undefined): void {
     if (this.#cancelStallTimer !== undefined || this.#state === 'closing') return;
     const { handlers, clock } = this.#options;
-    const taken = [this.#downstream.takenBytes, upstream.takenBytes] as const;
+    const taken = [this.#downstream.takenBytes, upstream?.takenBytes] as const;
     this.#cancelStallTimer = clock.after(this.#limits.stallMs, () => {
       const heldBytes = this.#router?.heldBytes ?? 0;
-      const isUpstream = upstream.unwrittenBytes > 0 && upstream.takenBytes === taken[1];
+      const isUpstream = (upstream?.unwrittenBytes ?? 0) > 0 && upstream?.takenBytes === taken[1];
       if (isUpstream || this.#downstream.takenBytes === taken[0]) {
-        const { unwrittenBytes } = isUpstream ? upstream : this.#downstream;
+        const { unwrittenBytes } = upstream !== undefined && isUpstream ? upstream : this.#downstream;
         handlers.stalled?.(isUpstream ? 'upstream' : 'downstream', { unwrittenBytes, heldBytes });
         // Said once, until nothing waits any more.
         this.#stalled = true;
@@ -301,19 +338,30 @@ class SocketLink implements Link, RouterOutput {
   }
 
   #ended(side: 'downstream' | 'upstream'): void {
-    if (this.#state === 'spliced') {
-      if (side === 'downstream') this.#upstream?.end();
-      else this.#downstream.end();
-      return;
-    }
-    if (this.#router !== undefined && side === 'upstream' && this.#router.responses.heldBytes > 0) {
-      // What the runtime has answered still goes out as the client's window allows, if that is soon.
+    const router = this.#router;
+    if (side === 'downstream' && this.#mayAwaitAnswer) {
+      this.#downstreamEnded = true;
+      if (this.#state === 'waiting') this.#splice();
+      this.#upstream?.end();
+    } else if (this.#state === 'spliced') {
+      this.#downstream.end();
+    } else if (side === 'upstream' && router?.runtimeEnded() === true) {
       this.#upstreamEnded = true;
-      this.#router.connectionLost();
-      this.#cancelTimer = this.#options.clock.after(this.#limits.lingerMs, () => this.#shut());
-      return;
+      this.#upstream?.end();
+      // What only waits for the client's windows is worth a moment; what is still being done takes as long as it takes.
+      if (!router.isOrphaned) {
+        this.#cancelTimer();
+        this.#cancelTimer = this.#options.clock.after(this.#limits.lingerMs, () => this.#shut());
+      }
+      this.#regulate();
+    } else {
+      this.#shut();
     }
-    this.#shut();
+  }
+
+  /** A client that is not known to speak HTTP/2, says no more, and has said something. */
+  get #mayAwaitAnswer(): boolean {
+    return this.#state === 'spliced' || (this.#state === 'waiting' && this.#unread.length > 0);
   }
 
   /** Lets both sockets end with what was written, and not wait for long. */
@@ -321,6 +369,7 @@ class SocketLink implements Link, RouterOutput {
     if (this.#state === 'closing') return;
     this.#state = 'closing';
     this.#cancelTimer();
+    this.#cancelDial();
     this.#stopWatching();
     this.#router?.abandon();
     this.#downstream.end();

@@ -11,11 +11,15 @@ export interface PortEvents {
   drained(): void;
   /** The peer will say no more. */
   ended(): void;
-  closed(): void;
+  /** @param error What ended it, where the system said so. */
+  closed(error: NodeJS.ErrnoException | undefined): void;
 }
 
 /** As much as a unix socket's queue holds by default takes a few reads; more at once costs more in caches than in calls. */
 const readBufferBytes = 64 * 1024;
+
+/** Up to here it is quicker to copy several pieces into one than to give the system each. */
+const maxJoinedBytes = 4096;
 
 const nothing = Buffer.alloc(0);
 
@@ -38,10 +42,13 @@ export class Port {
     };
     const socket = open({ buffer: Buffer.allocUnsafeSlow(readBufferBytes), callback });
     this.#socket = socket;
-    // The cause is of no use to the other side: 'close' follows.
-    socket.on('error', () => {});
+    let cause: NodeJS.ErrnoException | undefined;
+    // 'close' follows.
+    socket.on('error', (error) => {
+      cause = error;
+    });
     socket.on('end', () => events.ended());
-    socket.on('close', () => events.closed());
+    socket.on('close', () => events.closed(cause));
   }
 
   /** @param socket Just accepted: its 'connection' event has not returned. It is not to be used any more. */
@@ -89,15 +96,15 @@ export class Port {
     const socket = this.#socket;
     const [first] = chunks;
     if (first === undefined || !socket.writable) return;
+    const bytes = chunks.reduce((sum, { length }) => sum + length, 0);
+    this.#writtenBytes += bytes;
     if (chunks.length === 1) {
-      this.#writtenBytes += first.length;
       socket.write(first);
+    } else if (bytes <= maxJoinedBytes) {
+      socket.write(Buffer.concat(chunks, bytes));
     } else {
       socket.cork();
-      for (const chunk of chunks) {
-        this.#writtenBytes += chunk.length;
-        socket.write(chunk);
-      }
+      for (const chunk of chunks) socket.write(chunk);
       socket.uncork();
     }
     if (socket.writableLength > 0) this.#awaitDrain();

@@ -3,13 +3,13 @@
  * header block to decide by `:path`, and keeps the runtime's view of stream ids, header table and windows free of what
  * it never sees.
  */
-import type { Clock } from '../../clock.js';
+import type { ClientSettings } from './client-settings.js';
 import { type FrameMode, FrameScanner, type FrameSink } from './frame-scanner.js';
 import {
   ErrorCode,
   Flag,
   FrameType,
-  forEachSetting,
+  frame,
   headersFrames,
   initialSettings,
   isClientStream,
@@ -20,32 +20,44 @@ import {
   withoutPadding,
 } from './frames.js';
 import { BlockFault, type HeaderBlock, HeaderBlocks } from './header-blocks.js';
-import { type DecodedBlock, encodeLiteralBlock, HeaderListTooLargeError, HpackDecoder, HpackError } from './hpack.js';
-import { type Limits, RateLimit } from './limits.js';
-import type { ClientSettings, ResponsePath } from './response-path.js';
-import { PassedStream, RequestObserver, type StreamTable } from './stream-table.js';
-import { type Refusal, TakenStream, type TakenStreamHost } from './taken-stream.js';
+import {
+  type DecodedBlock,
+  encodeLiteralBlock,
+  type HeaderField,
+  HeaderListTooLargeError,
+  HpackDecoder,
+  HpackError,
+} from './hpack.js';
+import { RateLimit } from './limits.js';
+import { PassedStream, type Reading, ReportRequest, RequestObserver } from './passed-stream.js';
+import type { Pings } from './pings.js';
+import type { ResponsePath } from './response-path.js';
+import type { StreamTable } from './stream-table.js';
+import { countedHeaderBytes, streamBytes, TakenStream, type TakenStreamContext } from './taken-stream.js';
 
-export interface RequestPathHost extends TakenStreamHost {
-  readonly clock: Clock;
-  readonly limits: Limits;
+/**
+ * What becomes of a stream, said at its request headers. `pass`: forwarded verbatim. `observe`: forwarded verbatim while the (small,
+ * unary) request message is also read. `report`: forwarded verbatim, and Holdfast may still take it when its answer begins. `take`: it
+ * never reaches the runtime.
+ */
+export type Decision = 'pass' | 'observe' | 'report' | 'take';
+
+export interface RequestPathParts {
+  /** Of the streams that are taken. */
+  readonly context: TakenStreamContext;
   readonly streams: StreamTable;
+  readonly settings: ClientSettings;
+  readonly pings: Pings;
   readonly responses: ResponsePath;
   toUpstream(bytes: Buffer): void;
-  decide(path: string): 'pass' | 'observe' | 'take';
+  decide(path: string): Decision;
   observe(path: string, request: Buffer): void;
-  /** A limit cost the client a stream. */
-  refused(reason: Refusal): void;
-  /** Whether the client owes the ACK of a PING of Holdfast's own. */
-  readonly awaitsProof: boolean;
-  /** @returns Whether a PING that was acknowledged is one of Holdfast's own. */
-  takeProof(ping: Buffer): boolean;
   /** The client broke the protocol. */
-  clientFault(code: number, reason: string): void;
+  fault(code: number, reason: string): void;
 }
 
-/** SETTINGS of a client name a handful of parameters. */
-const maxSettingsPayloadBytes = 16 * 1024;
+/** SETTINGS of a client name a handful of parameters. One more has room in the smallest frame size there is. */
+const maxSettingsPayloadBytes = initialSettings.maxFrameSize - 6;
 /** The only lengths there are (RFC 9113 sections 6.4, 6.7 and 6.9). */
 const fixedLength: Readonly<Record<number, number>> = {
   [FrameType.rstStream]: 4,
@@ -54,34 +66,37 @@ const fixedLength: Readonly<Record<number, number>> = {
 };
 
 export class RequestPath implements FrameSink {
-  readonly #host: RequestPathHost;
+  readonly #parts: RequestPathParts;
   readonly #scanner = new FrameScanner(this);
   readonly #decoder: HpackDecoder;
   readonly #blocks: HeaderBlocks;
   /** A table size update was in a block the runtime did not get; it may insist on one. */
   #owesSizeUpdate = false;
+  /** What is left of `Limits.rewrittenHeaderBytes`. */
+  #rewritableBytes: number;
   /** The stream and the length, padding included, of the DATA frame being collected. The stream may end meanwhile. */
   #dataOf: PassedStream | TakenStream | undefined;
   #dataLength = 0;
   /** Connection window to be given back to the client. */
   #credit = 0;
+  /** The client's first frame has gone to the runtime, its SETTINGS: others may follow (RFC 9113 section 3.4). */
+  #greeted = false;
   /** Frames of Holdfast's own, waiting for the end of the client's frame. */
   readonly #own: Buffer[] = [];
   #runtimeMaxFrameSize: number = initialSettings.maxFrameSize;
   #runtimeWindowSize: number = initialSettings.windowSize;
   readonly #settings: RateLimit;
-  readonly #pings: RateLimit;
   readonly #resets: RateLimit;
 
-  constructor(host: RequestPathHost) {
-    const { limits } = host;
-    this.#host = host;
+  constructor(parts: RequestPathParts) {
+    const { limits } = parts.context;
+    this.#parts = parts;
     const { headerListBytes: maxHeaderListBytes } = limits;
     // The client's encoder starts with the default size and is then told 0.
     this.#decoder = new HpackDecoder({ maxTableBytes: initialSettings.headerTableSize, maxHeaderListBytes });
     this.#blocks = new HeaderBlocks(limits);
+    this.#rewritableBytes = limits.rewrittenHeaderBytes;
     this.#settings = new RateLimit(limits.settingsPerSecond);
-    this.#pings = new RateLimit(limits.pingsPerSecond);
     this.#resets = new RateLimit(limits.takenResetsPerSecond);
   }
 
@@ -104,25 +119,30 @@ export class RequestPath implements FrameSink {
     if (id !== Setting.initialWindowSize) return;
     this.#runtimeWindowSize = value;
     if (value >= initialSettings.windowSize) return;
-    for (const stream of this.#host.streams.allTaken()) this.#grantMissing(stream);
+    for (const stream of this.#parts.streams.allTaken()) this.#grantMissing(stream);
   }
 
   /** Writes what waits for a boundary. */
   serve(): void {
+    const { pings, responses } = this.#parts;
     if (this.#credit > 0) {
-      this.#host.control(windowUpdateFrame(0, this.#credit));
+      responses.control(windowUpdateFrame(0, this.#credit));
       this.#credit = 0;
     }
-    if (this.#own.length === 0 || !this.#scanner.atBoundary) return;
+    if ((this.#own.length === 0 && !pings.runtime.isDue) || !this.#greeted || !this.#scanner.atBoundary) return;
+    for (const bytes of pings.runtime.takeDue()) this.#scanner.insert(bytes);
     for (const bytes of this.#own.splice(0)) this.#scanner.insert(bytes);
   }
 
   output(bytes: Buffer): void {
-    this.#host.toUpstream(bytes);
+    this.#parts.toUpstream(bytes);
   }
 
   frameStart(length: number, type: number, flags: number, streamId: number): FrameMode {
-    if (this.#own.length > 0) this.serve();
+    if (this.#own.length > 0 || this.#parts.pings.runtime.isDue) this.serve();
+    if (!this.#greeted && (type !== FrameType.settings || (flags & Flag.ack) !== 0)) {
+      return this.#fault(ErrorCode.protocolError, 'the first frame is not SETTINGS');
+    }
     if (!this.#blocks.admits(type, streamId)) return this.#fault(ErrorCode.protocolError, 'CONTINUATION out of place');
     const expected = fixedLength[type];
     if (expected !== undefined && length !== expected)
@@ -154,32 +174,36 @@ export class RequestPath implements FrameSink {
       case FrameType.settings:
         return this.#startSettings(length, flags, streamId);
       case FrameType.ping:
-        return this.#startPing(flags);
+        return streamId === 0 ? 'collect' : this.#fault(ErrorCode.protocolError, `PING on stream ${streamId}`);
       case FrameType.windowUpdate:
-        if (streamId === 0 || this.#host.streams.taken(streamId) !== undefined) return 'collect';
-        return this.#host.streams.isOver(streamId) ? 'drop' : 'forward';
+        return this.#startWindowUpdate(streamId);
       case FrameType.goAway:
         return 'forward';
       default:
         // PRIORITY and extensions.
-        return this.#host.streams.taken(streamId) !== undefined || this.#host.streams.isOver(streamId)
+        return this.#parts.streams.taken(streamId) !== undefined || this.#parts.streams.isOver(streamId)
           ? 'drop'
           : 'forward';
     }
   }
 
-  /** ACKs are not counted: the runtime, or Holdfast, has asked for them. */
-  #startPing(flags: number): FrameMode {
-    if ((flags & Flag.ack) !== 0) return this.#host.awaitsProof ? 'collect' : 'forward';
-    if (this.#pings.admit(this.#host.clock.now())) return 'forward';
-    return this.#fault(ErrorCode.enhanceYourCalm, 'too many PINGs');
+  #startWindowUpdate(streamId: number): FrameMode {
+    if (streamId === 0) return 'collect';
+    const { streams } = this.#parts;
+    const stream = streams.active.get(streamId);
+    if (stream === undefined) return streams.isOver(streamId) ? 'drop' : 'forward';
+    return stream instanceof TakenStream || stream.report !== undefined ? 'collect' : 'forward';
   }
 
   #startData(length: number, flags: number, streamId: number): FrameMode {
-    const { streams } = this.#host;
+    const { streams } = this.#parts;
     const stream = streams.active.get(streamId);
     this.#dataOf = stream;
     if (stream instanceof TakenStream) {
+      if (stream.isForwarded) {
+        if ((flags & Flag.endStream) !== 0) stream.endRequest();
+        return 'forward';
+      }
       this.#dataLength = length;
       return 'collect';
     }
@@ -190,18 +214,18 @@ export class RequestPath implements FrameSink {
     }
     if ((flags & Flag.endStream) !== 0) streams.endRequest(streamId, stream);
     if (!stream.isObserved) return 'forward';
-    if (length <= this.#host.limits.observedRequestBytes) return 'collect';
+    if (length <= this.#parts.context.limits.observedRequestBytes) return 'collect';
     stream.stopObserving();
     return 'forward';
   }
 
   #startReset(streamId: number): FrameMode {
-    const { streams, clock } = this.#host;
+    const { context, streams } = this.#parts;
     const taken = streams.taken(streamId) ?? streams.unproven.get(streamId);
     if (taken !== undefined) {
       taken.leave('cancelled');
-      if (!this.#resets.admit(clock.now())) return this.#fault(ErrorCode.enhanceYourCalm, 'too many resets');
-      return 'drop';
+      if (!this.#resets.admit(context.clock.now())) return this.#fault(ErrorCode.enhanceYourCalm, 'too many resets');
+      return streams.isSwallowed(streamId) ? 'forward' : 'drop';
     }
     if (streams.isOver(streamId)) return 'drop';
     streams.close(streamId);
@@ -209,13 +233,15 @@ export class RequestPath implements FrameSink {
   }
 
   #startSettings(length: number, flags: number, streamId: number): FrameMode {
-    const { clock, limits, responses } = this.#host;
-    if ((flags & Flag.ack) !== 0 || streamId !== 0) return 'forward';
+    const { context, responses, settings } = this.#parts;
+    if (streamId !== 0) return 'forward';
+    if ((flags & Flag.ack) !== 0) return responses.ownSettingsAcknowledged() ? 'drop' : 'forward';
+    const { clock, limits } = context;
     if (!this.#settings.admit(clock.now())) return this.#fault(ErrorCode.enhanceYourCalm, 'too many SETTINGS');
     if (length % 6 !== 0 || length > maxSettingsPayloadBytes) {
       return this.#fault(ErrorCode.frameSizeError, `SETTINGS of ${length} bytes`);
     }
-    if (responses.unacknowledgedSettings >= limits.unacknowledgedSettings) {
+    if (settings.unacknowledged >= limits.unacknowledgedSettings) {
       return this.#fault(ErrorCode.enhanceYourCalm, 'too many SETTINGS without an acknowledgement');
     }
     return 'collect';
@@ -230,21 +256,43 @@ export class RequestPath implements FrameSink {
       case FrameType.continuation:
         return this.#headerFrame(this.#blocks.continuation(flags, streamId, payload));
       case FrameType.settings:
-        this.#host.responses.clientSettings(readClientSettings(payload));
-        return true;
+        this.#scanner.insert(frame(FrameType.settings, flags, 0, this.#parts.settings.received(payload)));
+        this.#greeted = true;
+        return false;
       case FrameType.ping:
-        return !this.#host.takeProof(payload);
+        this.#ping(flags, payload);
+        return false;
       default:
         return this.#windowUpdate(streamId, readUInt31(payload, 0));
     }
   }
 
-  #windowUpdate(streamId: number, increment: number): boolean {
-    if (streamId !== 0) {
-      this.#host.streams.taken(streamId)?.replenish(increment);
-      return false;
+  #ping(flags: number, payload: Buffer): void {
+    const { pings, responses, streams } = this.#parts;
+    if ((flags & Flag.ack) !== 0) {
+      const streamId = pings.proven(payload);
+      // Its stream may have been reset meanwhile.
+      if (streamId !== undefined) streams.unproven.get(streamId)?.delivered();
+    } else if (pings.client.asked(payload)) {
+      responses.wake();
+    } else {
+      this.#fault(ErrorCode.enhanceYourCalm, 'too many PINGs');
     }
-    const rest = this.#host.responses.replenish(increment);
+  }
+
+  #windowUpdate(streamId: number, increment: number): boolean {
+    const { responses, streams } = this.#parts;
+    if (streamId !== 0) {
+      const stream = streams.active.get(streamId);
+      if (stream instanceof PassedStream) {
+        if (stream.report !== undefined) stream.report.grantedWindow += increment;
+        return true;
+      }
+      stream?.replenish(increment);
+      // A runtime whose window is used up would wait with its answer for ever.
+      return stream?.isForwarded === true;
+    }
+    const rest = responses.replenish(increment);
     if (rest === increment) return true;
     if (rest > 0) this.#scanner.insert(windowUpdateFrame(0, rest));
     return false;
@@ -266,13 +314,13 @@ export class RequestPath implements FrameSink {
     if (!this.#isOpen(stream)) return false;
     stream.receive(data, endStream);
     if (this.#dataLength > 0 && !stream.requestEnded && this.#isOpen(stream)) {
-      this.#host.control(windowUpdateFrame(streamId, this.#dataLength));
+      this.#parts.responses.control(windowUpdateFrame(streamId, this.#dataLength));
     }
     return false;
   }
 
   #isOpen(stream: TakenStream): boolean {
-    return this.#host.streams.taken(stream.id) === stream;
+    return this.#parts.streams.taken(stream.id) === stream;
   }
 
   #headerFrame(block: HeaderBlock | BlockFault | undefined): boolean {
@@ -285,12 +333,16 @@ export class RequestPath implements FrameSink {
   /** @returns Whether the block goes to the runtime as it came. */
   #blockComplete(block: HeaderBlock): boolean {
     const { streamId, endStream } = block;
-    const { streams } = this.#host;
+    const { streams } = this.#parts;
     const decoded = this.#decode(block);
     if (decoded === undefined) return false;
     const stream = streams.active.get(streamId);
     if (stream instanceof PassedStream) {
       if (endStream) streams.endRequest(streamId, stream);
+      return this.#forward(block, decoded);
+    }
+    if (stream?.isForwarded === true) {
+      if (endStream) stream.endRequest();
       return this.#forward(block, decoded);
     }
     if (stream === undefined && streamId > streams.highestId) {
@@ -316,9 +368,9 @@ export class RequestPath implements FrameSink {
 
   /** A list above the bound costs its stream only. */
   #refuseBlock(streamId: number): void {
-    const { streams } = this.#host;
+    const { streams } = this.#parts;
     this.#owesSizeUpdate = true;
-    this.#host.refused('header list too large');
+    this.#parts.context.refused('header list too large');
     const stream = streams.active.get(streamId);
     if (stream instanceof TakenStream) {
       stream.reset(ErrorCode.enhanceYourCalm);
@@ -331,56 +383,80 @@ export class RequestPath implements FrameSink {
       return;
     }
     streams.highestId = Math.max(streams.highestId, streamId);
-    this.#host.control(rstStreamFrame(streamId, ErrorCode.enhanceYourCalm));
+    this.#parts.responses.control(rstStreamFrame(streamId, ErrorCode.enhanceYourCalm));
   }
 
   #open(block: HeaderBlock, decoded: DecodedBlock): boolean {
-    const { limits, responses, streams } = this.#host;
+    const { context, responses, settings, streams } = this.#parts;
+    const { limits } = context;
     const { streamId, endStream } = block;
-    const path = fieldValue(decoded, ':path') ?? '';
-    const decision = this.#host.decide(path);
+    const { fields } = decoded;
+    const path = pathOf(fields);
+    if (path === undefined) {
+      this.#swallow(decoded);
+      responses.control(rstStreamFrame(streamId, ErrorCode.protocolError));
+      return false;
+    }
+    const decision = this.#parts.decide(path);
     if (decision !== 'take') {
       if (streams.active.size >= limits.passedStreams) {
         this.#fault(ErrorCode.enhanceYourCalm, `more than ${limits.passedStreams} open streams`);
         return false;
       }
-      const stream = new PassedStream(path, decision === 'observe' ? this.#observer(path, decoded) : undefined);
-      stream.requestEnded = endStream;
-      streams.open(streamId, stream);
+      streams.open(streamId, this.#passed(path, fields, decision, endStream));
       return this.#forward(block, decoded);
     }
     this.#swallow(decoded);
     if (streams.takenCount + streams.unproven.size >= limits.takenStreams) {
-      this.#host.refused('too many taken streams');
-      this.#host.control(rstStreamFrame(streamId, ErrorCode.refusedStream));
+      context.refused('too many taken streams');
+      responses.control(rstStreamFrame(streamId, ErrorCode.refusedStream));
       return false;
     }
-    const stream = new TakenStream(this.#host, streamId, decoded.fields, responses.initialWindowSize);
+    const stream = new TakenStream(context, streamId, fields, { window: settings.initialWindowSize });
     streams.open(streamId, stream);
     stream.begin(endStream);
     this.#grantMissing(stream);
     return false;
   }
 
+  #passed(path: string, fields: readonly HeaderField[], decision: Decision, endStream: boolean): PassedStream {
+    const { context, observe } = this.#parts;
+    const { streamBytes: share } = context;
+    const bytes = streamBytes(fields);
+    let reading: Reading | undefined;
+    // Without DATA there is no message.
+    if (decision !== 'pass' && !endStream && share.take(bytes)) {
+      const giveBack = () => share.giveBack(bytes);
+      const observer = this.#observer(fields, giveBack, (message) => {
+        if (report !== undefined) report.message = message;
+        observe(path, message);
+      });
+      const isKept = decision === 'report' && observer.reserve(countedHeaderBytes(fields));
+      const report = isKept ? new ReportRequest(fields, context.clock.now()) : undefined;
+      reading = { observer, report, halfRequests: context.halfRequests };
+    }
+    const stream = new PassedStream(path, reading);
+    stream.requestEnded = endStream;
+    return stream;
+  }
+
   /** A runtime may open its streams' windows one by one, or make them smaller; of this stream it does not know. */
   #grantMissing(stream: TakenStream): void {
     const bytes = initialSettings.windowSize - this.#runtimeWindowSize - stream.extraWindow;
-    if (bytes <= 0 || stream.requestEnded || !this.#isOpen(stream)) return;
+    if (bytes <= 0 || stream.isForwarded || stream.requestEnded || !this.#isOpen(stream)) return;
     stream.extraWindow += bytes;
-    this.#host.control(windowUpdateFrame(stream.id, bytes));
+    this.#parts.responses.control(windowUpdateFrame(stream.id, bytes));
   }
 
-  #observer(path: string, decoded: DecodedBlock): RequestObserver {
-    const encoding = fieldValue(decoded, 'grpc-encoding') ?? 'identity';
-    const { limits, requestBytes } = this.#host;
-    return new RequestObserver(encoding, limits.observedRequestBytes, requestBytes, (message) =>
-      this.#host.observe(path, message),
-    );
+  #observer(fields: readonly HeaderField[], closed: () => void, found: (message: Buffer) => void): RequestObserver {
+    const encoding = fields.find(({ name }) => name === 'grpc-encoding')?.value ?? 'identity';
+    const { limits, requestBytes } = this.#parts.context;
+    return new RequestObserver(encoding, limits.observedRequestBytes, requestBytes, found, closed);
   }
 
   #observeData(streamId: number, data: Buffer | undefined, endStream: boolean): void {
     // The table has already let go of a stream that this frame ends.
-    const stream = this.#host.streams.active.get(streamId);
+    const stream = this.#parts.streams.active.get(streamId);
     if (stream instanceof PassedStream) stream.observe(data, endStream);
   }
 
@@ -389,30 +465,48 @@ export class RequestPath implements FrameSink {
   }
 
   /** The runtime's table stays empty: a block that would read or change it is written anew. */
-  #forward({ streamId, endStream, priority }: HeaderBlock, decoded: DecodedBlock): boolean {
+  #forward({ streamId, endStream, priority, bytes }: HeaderBlock, decoded: DecodedBlock): boolean {
     if (decoded.selfContained && !this.#owesSizeUpdate) return true;
     const updates = this.#owesSizeUpdate || decoded.sizeUpdate ? [0] : [];
     this.#owesSizeUpdate = false;
-    this.#scanner.insert(headersFrames(streamId, encodeLiteralBlock(decoded.fields, updates), endStream, priority));
+    const rewritten = encodeLiteralBlock(decoded.fields, updates);
+    this.#rewritableBytes -= Math.max(0, rewritten.length - bytes.length);
+    if (this.#rewritableBytes < 0) {
+      this.#fault(ErrorCode.enhanceYourCalm, 'too many header blocks that need a header table');
+      return false;
+    }
+    this.#scanner.insert(headersFrames(streamId, rewritten, endStream, priority));
     return false;
   }
 
   #fault(code: number, reason: string): 'stop' {
-    this.#host.clientFault(code, reason);
+    this.#parts.fault(code, reason);
     return 'stop';
   }
 }
 
-function fieldValue(decoded: DecodedBlock, name: string): string | undefined {
-  for (const field of decoded.fields) if (field.name === name) return field.value;
-  return undefined;
-}
+const colon = 58;
+const pseudoFields: Readonly<Record<string, number>> = { ':method': 1, ':scheme': 2, ':path': 4, ':authority': 8 };
 
-function readClientSettings(payload: Buffer): ClientSettings {
-  const settings: ClientSettings = { initialWindowSize: undefined, headerTableSizes: [] };
-  forEachSetting(payload, (id, value) => {
-    if (id === Setting.initialWindowSize) settings.initialWindowSize = value;
-    if (id === Setting.headerTableSize) settings.headerTableSizes.push(value);
-  });
-  return settings;
+/**
+ * The value of `:path`, empty where there is none.
+ *
+ * @returns undefined where a pseudo field is there twice or behind another field: malformed (RFC 9113 section 8.3), and which of two
+ * paths a runtime would go by nobody can say.
+ */
+function pathOf(fields: readonly HeaderField[]): string | undefined {
+  let path = '';
+  let seen = 0;
+  let others = false;
+  for (const { name, value } of fields) {
+    if (name.charCodeAt(0) !== colon) {
+      others = true;
+      continue;
+    }
+    const bit = pseudoFields[name] ?? 0;
+    if (others || (seen & bit) !== 0) return undefined;
+    seen |= bit;
+    if (bit === 4) path = value;
+  }
+  return path;
 }

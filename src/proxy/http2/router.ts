@@ -3,27 +3,28 @@
  * two directions and the taken streams together and ends the connection when a peer breaks the protocol; it knows no
  * sockets and no CRI.
  */
-import { randomBytes } from 'node:crypto';
 import type { Clock } from '../../clock.js';
+import { GrpcCode } from '../grpc-code.js';
 import type { TakenCall } from '../taken-call.js';
-import { ErrorCode, FrameType, frame, goAwayFrame, windowUpdateFrame } from './frames.js';
-import type { HeaderField } from './hpack.js';
-import { BudgetShare, type Budgets, type ByteBudget, type Limits, newBudgets, RateLimit } from './limits.js';
-import { RequestPath, type RequestPathHost } from './request-path.js';
-import { ResponsePath, type ResponsePathHost } from './response-path.js';
-import { StreamTable } from './stream-table.js';
-import type { Refusal, TakenStream } from './taken-stream.js';
+import { AnswerShare, BudgetShare, type Budgets, newBudgets } from './budgets.js';
+import { ClientSettings } from './client-settings.js';
+import { ErrorCode, goAwayFrame, rstStreamFrame, windowUpdateFrame } from './frames.js';
+import { type Limits, RateLimit } from './limits.js';
+import { PassedStream } from './passed-stream.js';
+import { Pings } from './pings.js';
+import { type Decision, RequestPath } from './request-path.js';
+import { ResponsePath } from './response-path.js';
+import { type StreamLoad, StreamTable } from './stream-table.js';
+import { grpcEnd, type Refusal, TakenStream, type TakenStreamContext } from './taken-stream.js';
 
 export interface RouterHandlers {
-  /**
-   * Decides at the request headers. `pass`: forwarded verbatim. `observe`: forwarded verbatim while the (small, unary)
-   * request message is also read and given to `observe`. `take`: the stream never reaches the runtime; `take` is called
-   * once the whole request is there.
-   */
-  decide(path: string): 'pass' | 'observe' | 'take';
+  /** Decides at the request headers; what is observed is given to `observe`, what is taken to `take`, once the request is whole. */
+  decide(path: string): Decision;
   /** The request message, before its last byte is forwarded; not called where it is large or cannot be read. */
   observe(path: string, request: Buffer): void;
   take(call: TakenCall): void;
+  /** Whether a `report` that was forwarded is to be taken after all, now that its answer begins. */
+  takesLate?(): boolean;
   /**
    * A peer broke the protocol or a limit, or something here failed, and the connection ends for it: for a log line and
    * a counter.
@@ -51,9 +52,9 @@ export interface RouterOutput {
   flush(): void;
   /** Both connections are to be closed when what was written has gone. */
   close(): void;
+  /** Both connections are to be closed, and what was written is not to be kept. */
+  destroy?(): void;
 }
-
-const proofBytes = 8;
 
 let uses = 0;
 
@@ -63,28 +64,30 @@ export function nextUse(): number {
   return uses;
 }
 
-export class Router implements RequestPathHost, ResponsePathHost {
-  readonly clock: Clock;
-  readonly limits: Limits;
-  readonly streams = new StreamTable();
+/** How a direct client would have seen a lost connection. */
+const runtimeGone = { code: GrpcCode.unavailable, message: 'the connection to the runtime was closed', trailers: [] };
+
+export class Router {
   readonly responses: ResponsePath;
-  readonly requestBytes: BudgetShare;
-  readonly #answerBytes: ByteBudget;
   /** When a stream was last opened, see `nextUse`. */
   lastUse = nextUse();
-  readonly #requests: RequestPath;
+  readonly #clock: Clock;
+  readonly #limits: Limits;
   readonly #handlers: RouterHandlers;
   readonly #output: RouterOutput;
-  /** Random, so that no PING of the runtime looks like one of Holdfast's; the stream id follows. */
-  readonly #proofPrefix = randomBytes(4);
+  readonly #streams: StreamTable;
+  readonly #answerBytes: AnswerShare;
+  readonly #context: TakenStreamContext;
+  readonly #requests: RequestPath;
   readonly #refusals = new RateLimit(1);
-  #unsentAnswerBytes = 0;
-  /** PINGs behind answers that the client has not acknowledged. */
-  #proofsSent = 0;
+  #unwrittenBytes = 0;
   #running = false;
   #scheduled = false;
-  /** `closing`: no stream is served any more, what Holdfast wrote is still to go out. */
-  #state: 'open' | 'closing' | 'closed' = 'open';
+  /**
+   * `orphaned`: the runtime's connection is over, streams that were taken are still served. `closing`: no stream is served any more,
+   * what Holdfast wrote is still to go out.
+   */
+  #state: 'open' | 'orphaned' | 'closing' | 'closed' = 'open';
   #cancelLinger = (): void => {};
   #drain: { readonly isStreaming: (path: string) => boolean; readonly drained: () => void } | undefined;
 
@@ -96,24 +99,96 @@ export class Router implements RequestPathHost, ResponsePathHost {
     output: RouterOutput;
     budgets?: Budgets | undefined;
   }) {
-    this.#handlers = options.handlers;
-    this.clock = options.clock;
-    this.limits = options.limits;
-    const { requests, answers } = options.budgets ?? newBudgets();
-    this.requestBytes = new BudgetShare(requests);
-    this.#answerBytes = answers;
-    this.#output = options.output;
-    this.responses = new ResponsePath(this);
-    this.#requests = new RequestPath(this);
+    const { handlers, clock, limits, output, budgets = newBudgets(clock) } = options;
+    this.#handlers = handlers;
+    this.#clock = clock;
+    this.#limits = limits;
+    this.#output = output;
+    const streams = new StreamTable(clock);
+    this.#streams = streams;
+    const settings = new ClientSettings();
+    const pings = new Pings(clock, limits);
+    this.#answerBytes = new AnswerShare(budgets.answers, limits.unsentAnswerBytes, () => {
+      const { bytes, unreadBytes } = this.#answerBytes;
+      this.#clientFault(ErrorCode.enhanceYourCalm, `${bytes} bytes of answers are not taken`);
+      // What it does not read it will not read within a moment either.
+      if (unreadBytes > 0) queueMicrotask(() => output.destroy?.());
+    });
+    this.responses = new ResponsePath({
+      streams,
+      settings,
+      pings,
+      toDownstream: (bytes) => output.toDownstream(bytes),
+      downstreamReady: () => output.downstreamReady(),
+      wake: () => this.#schedule(),
+      refund: (streamId, bytes) => this.#refund(streamId, bytes),
+      runtimeSetting: (id, value) => this.#requests.runtimeSetting(id, value),
+      takeOver: (streamId, stream) => this.#takeOver(streamId, stream, settings.initialWindowSize),
+      fault: (code, reason) => this.#runtimeFault(code, reason),
+    });
+    this.#context = {
+      clock,
+      limits,
+      writer: this.responses,
+      requestBytes: new BudgetShare(budgets.requests),
+      streamBytes: new BudgetShare(budgets.streams),
+      answerBytes: this.#answerBytes,
+      halfRequests: budgets.halfRequests,
+      decompression: budgets.decompression,
+      refused: (reason) => this.#refused(reason),
+      take: (call) => this.#take(call),
+      prove: (stream) => {
+        streams.unproven.set(stream.id, stream);
+        this.responses.control(pings.proof(stream.id));
+      },
+      over: (stream, onWire) => this.#over(stream, onWire),
+    };
+    this.#requests = new RequestPath({
+      context: this.#context,
+      streams,
+      settings,
+      pings,
+      responses: this.responses,
+      toUpstream: (bytes) => output.toUpstream(bytes),
+      decide: (path) => this.#decide(path),
+      observe: (path, request) => handlers.observe(path, request),
+      fault: (code, reason) => this.#clientFault(code, reason),
+    });
   }
 
   get activeStreams(): number {
-    return this.streams.active.size;
+    return this.#streams.active.size;
+  }
+
+  /** When a call was last answered, in ms of the clock; undefined: none was. */
+  get lastAnswerMs(): number | undefined {
+    return this.#streams.lastAnswerMs;
+  }
+
+  /** The runtime's connection is over, and streams that were taken are still served. */
+  get isOrphaned(): boolean {
+    return this.#state === 'orphaned';
+  }
+
+  /** Whether there is something left to do once the runtime's connection is over. */
+  get isServing(): boolean {
+    return this.isOrphaned || !this.responses.held.isEmpty;
+  }
+
+  /** @param isStreaming Whether calls of this path may stay open for ever. */
+  load(isStreaming: (path: string) => boolean): StreamLoad {
+    return this.#streams.load(isStreaming);
+  }
+
+  /** @param bytes Written and not taken by the downstream socket. */
+  unwritten(bytes: number): void {
+    this.#unwrittenBytes = bytes;
+    this.#countUnread();
   }
 
   /** What waits for the client's windows. */
   get heldBytes(): number {
-    return this.responses.heldBytes + this.#unsentAnswerBytes;
+    return this.responses.held.bytes + this.#answerBytes.heldBytes;
   }
 
   /** @param chunk Bytes of the client, behind the connection preface; not kept beyond `RouterOutput.flush`. */
@@ -131,9 +206,25 @@ export class Router implements RequestPathHost, ResponsePathHost {
     this.#run('downstream', undefined);
   }
 
-  /** The upstream is gone: no taken call will be answered, though frames held back may still go out. */
-  connectionLost(): void {
-    for (const stream of this.streams.allTaken()) stream.leave('connection lost');
+  /** The runtime's SETTINGS are not there: the client gets Holdfast's own, so that it sends its calls. */
+  greet(): void {
+    this.responses.greet();
+  }
+
+  /**
+   * The runtime's connection has ended. What it has answered still goes out, and streams that were taken are still served: what is
+   * done for them goes over another connection.
+   *
+   * @returns Whether anything of that is left; if not, the connection is the caller's to close.
+   */
+  runtimeEnded(): boolean {
+    if (this.#state !== 'open' || !this.responses.isAtBoundary) return false;
+    this.responses.held.dropOpenBlock();
+    if (this.#streams.takenCount + this.#streams.unproven.size === 0) return !this.responses.held.isEmpty;
+    this.#state = 'orphaned';
+    this.#goAway(ErrorCode.noError);
+    this.resume();
+    return true;
   }
 
   /** The sockets are ending: nothing further goes in or out. */
@@ -141,8 +232,9 @@ export class Router implements RequestPathHost, ResponsePathHost {
     if (this.#state === 'closed') return;
     this.#state = 'closed';
     this.#cancelLinger();
-    this.connectionLost();
-    this.streams.stopObserving();
+    this.#leaveAll();
+    this.#streams.forgetRequests();
+    this.#countUnread();
   }
 
   /**
@@ -151,12 +243,18 @@ export class Router implements RequestPathHost, ResponsePathHost {
    * @param drained Called once, when no stream is left for which `isStreaming` says false.
    */
   drain(isStreaming: (path: string) => boolean, drained: () => void): void {
-    if (this.#state !== 'open' || this.#drain !== undefined) {
+    if ((this.#state !== 'open' && this.#state !== 'orphaned') || this.#drain !== undefined) {
       drained();
       return;
     }
     this.#goAway(ErrorCode.noError);
     this.#drain = { isStreaming, drained };
+  }
+
+  /** Header blocks wait for no window. */
+  #countUnread(): void {
+    const bytes = this.#state === 'closed' ? 0 : this.responses.ownBytes + this.#unwrittenBytes;
+    this.#answerBytes.unread(Math.max(0, bytes - this.#limits.unreadOutputBytes));
   }
 
   /** Reads what a peer sent, then puts out what it led to. Nothing is thrown: a failure ends this connection and no other. */
@@ -168,14 +266,22 @@ export class Router implements RequestPathHost, ResponsePathHost {
       do {
         this.#requests.serve();
         this.responses.serve();
+        if (this.#state === 'orphaned' && this.responses.held.isEmpty) this.#standIn();
         this.#output.flush();
       } while (this.responses.wantsToServe && this.#output.downstreamReady());
     } catch (error) {
       this.#fail(peer, error);
     }
     this.#running = false;
-    if (this.#state === 'closing' && this.responses.isFlushed) this.#close();
+    this.#countUnread();
+    if (this.#isOver && this.responses.isFlushed) this.#close();
     this.#checkDrained();
+  }
+
+  get #isOver(): boolean {
+    if (this.#state === 'closing') return true;
+    const { active, unproven } = this.#streams;
+    return this.#state === 'orphaned' && this.responses.held.isEmpty && active.size + unproven.size === 0;
   }
 
   /** For what is written outside of `#run`: once, when the present turn is over. */
@@ -191,25 +297,42 @@ export class Router implements RequestPathHost, ResponsePathHost {
   #checkDrained(): void {
     const drain = this.#drain;
     if (drain === undefined) return;
-    for (const { path } of [...this.streams.active.values(), ...this.streams.unproven.values()]) {
-      if (this.#state === 'open' && !drain.isStreaming(path)) return;
+    const isServing = this.#state === 'open' || this.#state === 'orphaned';
+    for (const { path } of [...this.#streams.active.values(), ...this.#streams.unproven.values()]) {
+      if (isServing && !drain.isStreaming(path)) return;
     }
     this.#drain = undefined;
     drain.drained();
+  }
+
+  /** For the runtime, which will say no more: ends the streams that only it could answer. */
+  #standIn(): void {
+    this.responses.acknowledgeSettings();
+    for (const [id, stream] of this.#streams.active) {
+      if (!(stream instanceof PassedStream)) continue;
+      this.#streams.close(id);
+      if (!stream.responseEnded) this.responses.headers(id, grpcEnd(runtimeGone, stream.responseBegun), true);
+      // The rest of the request is not wanted (RFC 9113 section 8.1).
+      if (!stream.requestEnded) this.responses.control(rstStreamFrame(id, ErrorCode.noError));
+    }
+  }
+
+  #leaveAll(): void {
+    for (const stream of this.#streams.allTaken()) stream.leave('connection lost');
   }
 
   #end(peer: 'downstream' | 'upstream', reason: string): void {
     this.#handlers.violation?.(peer, reason);
     this.#state = 'closing';
     this.#requests.stop();
-    this.connectionLost();
+    this.#leaveAll();
   }
 
   /** Tells the client the last stream seen. No GOAWAY behind it, of the runtime either, names a higher one. */
   #goAway(code: number, reason?: string): void {
-    const { streams } = this;
+    const streams = this.#streams;
     streams.lastServedId = Math.min(streams.lastServedId, streams.highestId);
-    this.control(goAwayFrame(streams.lastServedId, code, reason));
+    this.responses.control(goAwayFrame(streams.lastServedId, code, reason));
   }
 
   #fail(peer: 'downstream' | 'upstream', error: unknown): void {
@@ -225,59 +348,15 @@ export class Router implements RequestPathHost, ResponsePathHost {
     this.#output.close();
   }
 
-  // What the two directions ask of their connection.
-
-  toDownstream(bytes: Buffer): void {
-    this.#output.toDownstream(bytes);
-  }
-
-  toUpstream(bytes: Buffer): void {
-    this.#output.toUpstream(bytes);
-  }
-
-  downstreamReady(): boolean {
-    return this.#output.downstreamReady();
-  }
-
-  decide(path: string): 'pass' | 'observe' | 'take' {
-    this.lastUse = nextUse();
-    return this.#handlers.decide(path);
-  }
-
-  observe(path: string, request: Buffer): void {
-    this.#handlers.observe(path, request);
-  }
-
-  refund(streamId: number, bytes: number): void {
-    this.#requests.control(windowUpdateFrame(0, bytes));
-    if (this.streams.active.has(streamId)) this.#requests.control(windowUpdateFrame(streamId, bytes));
-  }
-
-  runtimeSetting(id: number, value: number): void {
-    this.#requests.runtimeSetting(id, value);
-  }
-
-  get awaitsProof(): boolean {
-    return this.#proofsSent > 0;
-  }
-
-  takeProof(ping: Buffer): boolean {
-    if (ping.compare(this.#proofPrefix, 0, 4, 0, 4) !== 0) return false;
-    this.#proofsSent -= 1;
-    // Its stream may have been reset meanwhile.
-    this.streams.unproven.get(ping.readUInt32BE(4))?.delivered();
-    return true;
-  }
-
   /** GOAWAY as soon as the runtime's frame in between has ended, then the end. */
-  clientFault(code: number, reason: string): void {
-    if (this.#state !== 'open') return;
+  #clientFault(code: number, reason: string): void {
+    if (this.#state === 'closing' || this.#state === 'closed') return;
     this.#end('downstream', reason);
     this.#goAway(code, reason);
-    this.#cancelLinger = this.clock.after(this.limits.lingerMs, () => this.#close());
+    this.#cancelLinger = this.#clock.after(this.#limits.lingerMs, () => this.#close());
   }
 
-  runtimeFault(code: number, reason: string): void {
+  #runtimeFault(code: number, reason: string): void {
     this.responses.stop();
     if (this.#state !== 'open') return;
     this.#end('upstream', reason);
@@ -285,55 +364,47 @@ export class Router implements RequestPathHost, ResponsePathHost {
     this.#requests.control(goAwayFrame(0, code, reason));
   }
 
-  // What taken streams ask of their connection.
+  // What the two directions and the taken streams ask of their connection.
 
-  headers(streamId: number, fields: readonly HeaderField[], endStream: boolean): void {
-    if (this.#state !== 'open') return;
-    this.responses.headers(streamId, fields, endStream);
-    this.#schedule();
+  #decide(path: string): Decision {
+    this.lastUse = nextUse();
+    return this.#handlers.decide(path);
   }
 
-  control(bytes: Buffer): void {
-    this.responses.control(bytes);
-    this.#schedule();
-  }
-
-  sending(stream: TakenStream): void {
-    this.responses.sending(stream);
-    this.#schedule();
-  }
-
-  prove(stream: TakenStream): void {
-    this.streams.unproven.set(stream.id, stream);
-    this.#proofsSent += 1;
-    const payload = Buffer.alloc(proofBytes);
-    this.#proofPrefix.copy(payload);
-    payload.writeUInt32BE(stream.id, 4);
-    this.control(frame(FrameType.ping, 0, 0, payload));
-  }
-
-  over(stream: TakenStream, onWire: boolean): void {
-    if (onWire) this.streams.close(stream.id);
-    else this.streams.unproven.delete(stream.id);
-    if (this.#drain !== undefined) this.#schedule();
-  }
-
-  refused(reason: Refusal): void {
-    this.#handlers.refused?.(reason, this.#refusals.admit(this.clock.now()));
-  }
-
-  unsentAnswers(bytes: number): void {
-    const before = this.#unsentAnswerBytes;
-    this.#unsentAnswerBytes += bytes;
-    this.#answerBytes.spend(bytes);
-    // A single answer may be as large as it likes.
-    if (bytes <= 0 || before === 0) return;
-    if (before > this.limits.unsentAnswerBytes || this.#answerBytes.isSpent) {
-      this.clientFault(ErrorCode.enhanceYourCalm, `${this.#unsentAnswerBytes} bytes of answers are not taken`);
+  #takeOver(id: number, { report, requestEnded }: PassedStream, initialWindowSize: number): boolean {
+    if (report?.message === undefined || this.#handlers.takesLate?.() !== true) return false;
+    const window = initialWindowSize + report.grantedWindow;
+    const stream = new TakenStream(this.#context, id, report.fields, { window, forwardedMs: report.begunMs });
+    this.#streams.takeOver(id, stream);
+    if (this.#streams.takenCount + this.#streams.unproven.size > this.#limits.takenStreams) {
+      this.#refused('too many taken streams');
+      stream.reset(ErrorCode.refusedStream);
+    } else {
+      stream.beginWith(report.message, requestEnded);
     }
+    return true;
   }
 
-  take(call: TakenCall): void {
+  #refund(streamId: number, bytes: number): void {
+    // An increment of 0 is an error (RFC 9113 section 6.9).
+    if (bytes === 0) return;
+    this.#requests.control(windowUpdateFrame(0, bytes));
+    const isOpen = this.#streams.active.has(streamId) || this.#streams.isSwallowed(streamId);
+    if (isOpen) this.#requests.control(windowUpdateFrame(streamId, bytes));
+  }
+
+  #over(stream: TakenStream, onWire: boolean): void {
+    if (onWire && stream.isAnswered) this.#streams.answered();
+    if (onWire) this.#streams.close(stream.id);
+    else this.#streams.unproven.delete(stream.id);
+    if (this.#drain !== undefined || this.#state === 'orphaned') this.#schedule();
+  }
+
+  #refused(reason: Refusal): void {
+    this.#handlers.refused?.(reason, this.#refusals.admit(this.#clock.now()));
+  }
+
+  #take(call: TakenCall): void {
     try {
       this.#handlers.take(call);
     } catch (error) {

@@ -2,83 +2,24 @@
  * The streams of one connection that are open, and what is known of all others: their ids are at most `highestId`, or
  * not used yet.
  */
+import type { Clock } from '../../clock.js';
 import { isClientStream } from './frames.js';
-import { SingleMessageReader, tryDecompressSync } from './grpc-message.js';
-import type { BudgetShare } from './limits.js';
+import { PassedStream } from './passed-stream.js';
 import { TakenStream } from './taken-stream.js';
 
-/** No method of the CRI has a longer path; a longer one is of no interest and not kept. */
-const maxPathLength = 256;
+/** As many as may be open at the runtime: by then it has answered the first, or read its reset. */
+const maxSwallowed = 100_000;
 
-/** A stream the runtime serves. */
-export class PassedStream {
-  readonly path: string;
-  requestEnded = false;
-  responseEnded = false;
-  #observer: RequestObserver | undefined;
-
-  constructor(path: string, observer: RequestObserver | undefined) {
-    this.path = path.length > maxPathLength ? '' : path;
-    this.#observer = observer;
-  }
-
-  /** Whether its request is read along, until it has its message or that is given up. */
-  get isObserved(): boolean {
-    return this.#observer !== undefined;
-  }
-
-  /** @param data DATA without its padding; undefined where that cannot be told. */
-  observe(data: Buffer | undefined, endStream: boolean): void {
-    const isGoingOn = this.#observer?.push(data) ?? false;
-    if (!isGoingOn || endStream) this.stopObserving();
-  }
-
-  stopObserving(): void {
-    this.#observer?.close();
-    this.#observer = undefined;
-  }
-}
-
-/** Reads the message of a request that is forwarded as it is; whatever is wrong with it is the runtime's to say. */
-export class RequestObserver {
-  readonly #encoding: string;
-  readonly #maxBytes: number;
-  readonly #reader: SingleMessageReader;
-  readonly #budget: BudgetShare;
-  readonly #found: (message: Buffer) => void;
-  #taken = 0;
-
-  constructor(encoding: string, maxBytes: number, budget: BudgetShare, found: (message: Buffer) => void) {
-    this.#encoding = encoding;
-    this.#maxBytes = maxBytes;
-    this.#budget = budget;
-    this.#reader = new SingleMessageReader(maxBytes);
-    this.#found = found;
-  }
-
-  /** @returns Whether there is more to read. */
-  push(data: Buffer | undefined): boolean {
-    if (data === undefined || !this.#budget.take(data.length)) return false;
-    this.#taken += data.length;
-    try {
-      this.#reader.push(data);
-    } catch {
-      return false;
-    }
-    if (!this.#reader.isComplete) return true;
-    const { body, compressed } = this.#reader.finish();
-    const message = compressed ? tryDecompressSync(this.#encoding, body, this.#maxBytes) : body;
-    if (message !== undefined) this.#found(message);
-    return false;
-  }
-
-  close(): void {
-    this.#budget.giveBack(this.#taken);
-    this.#taken = 0;
-  }
-}
+/**
+ * What the open streams of a connection are: `calls` where one will be answered, else `waits` where subscriptions or requests that are
+ * not whole are all there is.
+ */
+export type StreamLoad = 'none' | 'waits' | 'calls';
 
 export class StreamTable {
+  /** When a call was last answered, in ms of the clock; undefined: none was. */
+  lastAnswerMs: number | undefined;
+  readonly #clock: Clock;
   readonly active = new Map<number, PassedStream | TakenStream>();
   /** Taken streams that are answered and wait for the proof of it, by id. */
   readonly unproven = new Map<number, TakenStream>();
@@ -87,6 +28,24 @@ export class StreamTable {
   /** The highest id that will be served: lowered by a GOAWAY. */
   lastServedId = 0x7fffffff;
   takenCount = 0;
+  /** Streams taken though the runtime has seen them: what it still says on them goes nowhere. */
+  readonly #swallowed = new Set<number>();
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  answered(): void {
+    this.lastAnswerMs = this.#clock.now();
+  }
+
+  /** @param isStreaming Whether calls of this path may stay open for ever. */
+  load(isStreaming: (path: string) => boolean): StreamLoad {
+    for (const { path, requestEnded } of this.active.values()) {
+      if (requestEnded && !isStreaming(path)) return 'calls';
+    }
+    return this.active.size === 0 ? 'none' : 'waits';
+  }
 
   /** Whether a frame for this id is a late one, for a stream that is over. */
   isOver(streamId: number): boolean {
@@ -94,6 +53,7 @@ export class StreamTable {
   }
 
   taken(streamId: number): TakenStream | undefined {
+    if (this.takenCount === 0) return undefined;
     const stream = this.active.get(streamId);
     return stream instanceof TakenStream ? stream : undefined;
   }
@@ -107,7 +67,41 @@ export class StreamTable {
     const stream = this.active.get(streamId);
     if (!this.active.delete(streamId)) return;
     if (stream instanceof TakenStream) this.takenCount -= 1;
-    else stream?.stopObserving();
+    else stream?.close();
+  }
+
+  /** A forwarded stream becomes a taken one. */
+  takeOver(streamId: number, taken: TakenStream): void {
+    this.close(streamId);
+    this.open(streamId, taken);
+    this.#swallowed.add(streamId);
+    // One the client resets at that moment is never ended by the runtime.
+    for (const oldest of this.#swallowed) {
+      if (this.#swallowed.size <= maxSwallowed) break;
+      this.#swallowed.delete(oldest);
+    }
+  }
+
+  isSwallowed(streamId: number): boolean {
+    return this.#swallowed.size > 0 && this.#swallowed.has(streamId);
+  }
+
+  /** The runtime has ended it. */
+  swallowedLast(streamId: number): void {
+    this.#swallowed.delete(streamId);
+  }
+
+  /** Of the taken streams that are open; 0: none is. */
+  get highestTakenId(): number {
+    let highest = 0;
+    if (this.takenCount === 0) return highest;
+    for (const [id, stream] of this.active) if (stream instanceof TakenStream) highest = Math.max(highest, id);
+    return highest;
+  }
+
+  beginResponse(streamId: number): void {
+    const stream = this.active.get(streamId);
+    if (stream instanceof PassedStream) stream.responseBegun = true;
   }
 
   endRequest(streamId: number, stream: PassedStream): void {
@@ -119,12 +113,13 @@ export class StreamTable {
     const stream = this.active.get(streamId);
     if (!(stream instanceof PassedStream)) return;
     stream.responseEnded = true;
+    this.answered();
     if (stream.requestEnded) this.close(streamId);
   }
 
   /** The connection is over. */
-  stopObserving(): void {
-    for (const stream of this.active.values()) if (stream instanceof PassedStream) stream.stopObserving();
+  forgetRequests(): void {
+    for (const stream of this.active.values()) if (stream instanceof PassedStream) stream.close();
   }
 
   /** Every taken stream somebody may still wait for, those without proof included. */

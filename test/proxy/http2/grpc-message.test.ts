@@ -92,12 +92,37 @@ t.test(
   },
 );
 
+const noBudget = (): void => {};
+
 t.test('gzip and deflate are undone, up to the bound', async (t) => {
   const body = Buffer.from('some text '.repeat(10));
-  t.ok((await decompress('gzip', gzipSync(body), 1000)).equals(body));
-  t.ok((await decompress('deflate', deflateSync(body), 1000)).equals(body));
+  t.ok((await decompress('gzip', gzipSync(body), 1000, noBudget)).equals(body));
+  t.ok((await decompress('deflate', deflateSync(body), 1000, noBudget)).equals(body));
   const bomb = gzipSync(Buffer.alloc(1_000_000));
-  await t.rejects(decompress('gzip', bomb, 1000), { code: 8 });
-  await t.rejects(decompress('gzip', Buffer.from('no gzip'), 1000), { code: 13 });
-  await t.rejects(decompress('identity', body, 1000), { code: 13 });
+  await t.rejects(decompress('gzip', bomb, 1000, noBudget), { code: 8 });
+  await t.rejects(decompress('gzip', Buffer.from('no gzip'), 1000, noBudget), { code: 13 });
+  await t.rejects(decompress('gzip', gzipSync(body).subarray(0, 20), 1000, noBudget), { code: 13 });
+  await t.rejects(decompress('identity', body, 1000, noBudget), { code: 13 });
 });
+
+t.test(
+  'each part of what comes out is reserved as it comes, and what a reservation throws ends the work',
+  async (t) => {
+    const body = Buffer.alloc(1_000_000, 'x');
+    const parts: number[] = [];
+    t.ok((await decompress('gzip', gzipSync(body), 2_000_000, (bytes) => parts.push(bytes))).equals(body));
+    t.equal(
+      parts.reduce((sum, bytes) => sum + bytes, 0),
+      body.length,
+    );
+    t.ok(parts.length > 10 && Math.max(...parts) < 100_000, 'long before all of it is there');
+    let reserved = 0;
+    const refused = new GrpcRequestError(8, 'too much');
+    const most = (bytes: number): void => {
+      reserved += bytes;
+      if (reserved > 100_000) throw refused;
+    };
+    await t.rejects(decompress('deflate', deflateSync(body), 2_000_000, most), refused);
+    t.ok(reserved < 200_000);
+  },
+);

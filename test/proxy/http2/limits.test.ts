@@ -1,13 +1,14 @@
 /** What one connection, and all of them, may cost. */
 import { gzipSync } from 'node:zlib';
 import t from 'tap';
+import { AnswerBudget, BudgetShare, ByteBudget } from '../../../src/proxy/http2/budgets.js';
 import { ErrorCode, FrameType } from '../../../src/proxy/http2/frames.js';
-import { BudgetShare, ByteBudget } from '../../../src/proxy/http2/limits.js';
+
 import { data, message, ok, ping, RouterBench, request, reset, settings, settingsAck, windowUpdate } from './wire.js';
 
 async function withBudget(bytes: number): Promise<{ bench: RouterBench; budget: ByteBudget }> {
   const budget = new ByteBudget(bytes);
-  const bench = new RouterBench({}, {}, { requests: budget, answers: new ByteBudget(bytes) });
+  const bench = new RouterBench({}, {}, () => ({ requests: budget, answers: new AnswerBudget(bytes) }));
   await bench.start();
   return { bench, budget };
 }
@@ -23,12 +24,14 @@ function leaves(budget: ByteBudget, bytes: number): boolean {
 t.test('requests of taken calls are bounded together, from their first byte to the end of their stream', async (t) => {
   const { bench, budget } = await withBudget(100);
   await bench.client(request(1, '/take/A'), data(1, message(Buffer.alloc(80)).subarray(0, 60)));
-  await bench.client(request(3, '/take/B'), data(3, message(Buffer.alloc(80)).subarray(0, 60)));
-  t.ok(bench.toClient.shown().includes('headers 3 end'), 'the second one is answered at once');
-  t.strictSame(bench.refusals, ['too many request bytes']);
+  t.ok(leaves(budget, 40));
   await bench.client(data(1, Buffer.alloc(25), true));
   t.equal(bench.call().request.length, 80);
   t.ok(leaves(budget, 15), 'a call in flight holds its request');
+  await bench.client(request(3, '/take/B'), data(3, message(Buffer.alloc(80)).subarray(0, 60)));
+  t.ok(bench.toClient.shown().includes('headers 3 end'), 'the second one is answered at once');
+  t.strictSame(bench.refusals, ['too many request bytes']);
+  t.notOk(bench.call().signal.aborted, 'a whole one is never given up');
   void bench.call().end(ok);
   t.ok(leaves(budget, 100), 'an answered one does not');
 });
@@ -115,22 +118,89 @@ t.test('a client that leaves more answers than allowed waiting loses its connect
 });
 
 t.test(
-  'where answers take all the memory there is, a connection with some waiting is ended, others are not',
+  'bytes that are kept for a call before it is answered count like an answer, and wait for no window',
   async (t) => {
-    const answers = new ByteBudget(1000);
-    const budgets = { requests: new ByteBudget(1000), answers };
-    const [greedy, modest] = [new RouterBench({}, {}, budgets), new RouterBench({}, {}, budgets)];
-    await greedy.start([4, 0]);
-    await modest.start();
-    const calls = [await greedy.take(1), await greedy.take(3)];
-    void calls[0]?.send(Buffer.alloc(1000));
-    void (await modest.take(1)).send(Buffer.alloc(50));
-    await modest.client();
-    t.match(modest.toClient.shown(), [/windowUpdate/, 'headers 1', 'data 1 len=55']);
-    void calls[1]?.send(Buffer.alloc(1));
-    t.match(greedy.violations, [/answers are not taken/]);
+    const bench = await RouterBench.started({ unsentAnswerBytes: 1000 });
+    const [first, second] = [await bench.take(1), await bench.take(3)];
+    first.keep(900);
+    second.keep(200);
+    second.keep(-200);
+    t.equal(bench.router.heldBytes, 0);
+    second.keep(200);
+    t.strictSame(bench.violations, []);
+    second.keep(1);
+    t.strictSame(bench.violations, ['downstream: 1101 bytes of answers are not taken']);
+    t.ok(first.signal.aborted && second.signal.aborted);
+  },
+);
+
+t.test('texts for a client that reads nothing, written or waiting for their place, count like answers', async (t) => {
+  const bench = await RouterBench.started({ unsentAnswerBytes: 3000, unreadOutputBytes: 1000 });
+  const [first, second, third] = [await bench.take(1), await bench.take(3), await bench.take(5)];
+  const failed = { code: 2, message: '~'.repeat(1500), trailers: [] };
+  bench.router.unwritten(3500);
+  await bench.runtime(data(7, Buffer.alloc(100)).subarray(0, 50));
+  void first.end(failed);
+  await bench.client();
+  t.strictSame(bench.violations, [], 'one may be as long as it likes');
+  bench.router.unwritten(0);
+  void second.end(failed);
+  await bench.client();
+  t.strictSame(bench.violations, [], 'of what was written nothing waits any more');
+  bench.router.unwritten(2000);
+  t.notOk(bench.destroyed);
+  void third.end(failed);
+  await bench.client();
+  t.match(bench.violations, [/^downstream: \d+ bytes of answers are not taken/]);
+  t.ok(bench.destroyed, 'and nothing is kept for it');
+});
+
+t.test('what streams take beside their requests is bounded together, until nothing of them is left', async (t) => {
+  const streams = new ByteBudget(5000);
+  const bench = new RouterBench({}, {}, () => ({ streams }));
+  await bench.start();
+  const [, second] = [await bench.take(1), await bench.take(3)];
+  await bench.client(request(5, '/take/C'));
+  t.ok(bench.toClient.shown().includes('headers 5 end'), 'refused');
+  t.strictSame(bench.refusals, ['too many request bytes']);
+  await bench.client(request(7, '/observe/D'), data(7, message('unread'), true));
+  t.strictSame(bench.observed, []);
+  t.ok(bench.toRuntime.shown().includes('headers 7'), 'forwarded unread');
+  void second.send(Buffer.alloc(1));
+  void second.end(ok);
+  await bench.client();
+  const [proof] = bench.toClient.frames().filter(({ type }) => type === FrameType.ping);
+  t.notOk(leaves(streams, 5000 - 2048), 'it waits for its proof');
+  await bench.client(ping(proof?.payload ?? '', true), reset(1));
+  t.ok(leaves(streams, 5000));
+  await bench.client(request(9, '/observe/E'), data(9, message('read'), true));
+  t.strictSame(bench.observed, ['/observe/E read']);
+  t.ok(leaves(streams, 5000));
+  await bench.client(request(11, '/report/F'), data(11, message(''), true), request(13, '/take/G'));
+  t.notOk(leaves(streams, 5000));
+  bench.router.abandon();
+  t.ok(leaves(streams, 5000), 'the connection is lost');
+});
+
+t.test(
+  'where answers take all the memory there is, the connection that holds most is ended, not the one that happens to come',
+  async (t) => {
+    const answers = new AnswerBudget(1000);
+    const bench = () => new RouterBench({}, {}, () => ({ answers }));
+    const [greedy, modest, late] = [bench(), bench(), bench()];
+    for (const one of [greedy, modest, late]) await one.start([4, 0]);
+    void (await greedy.take(1)).send(Buffer.alloc(800));
+    const call = await modest.take(1);
+    void call.send(Buffer.alloc(150));
+    t.strictSame(greedy.violations, [], '960 bytes wait');
+    void (await late.take(1)).send(Buffer.alloc(36));
+    t.match(greedy.violations, [/^downstream: 805 bytes of answers are not taken/]);
+    t.strictSame([modest.violations, late.violations], [[], []]);
+    void (await late.take(3)).send(Buffer.alloc(699));
+    t.strictSame([modest.violations, late.violations], [[], []], 'what it left is given back');
+    void call.send(Buffer.alloc(96));
+    t.match(late.violations, [/^downstream: 745 bytes/], 'and the next of them is now the one that holds most');
     t.strictSame(modest.violations, []);
-    t.ok(leaves(answers, 1000), 'what it left is given back');
   },
 );
 

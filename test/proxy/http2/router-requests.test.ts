@@ -51,7 +51,6 @@ t.test('what is passed goes to the runtime to the byte, and what is taken does n
     data(1, message('one'), true),
     windowUpdate(1, 5),
     frame(77, 3, 1, Buffer.from('unknown type')),
-    ping('pingping'),
   ];
   const other = [request(5, '/pass/B', { ':authority': '/run/runtime.sock' }, true), reset(5), windowUpdate(0, 9)];
   await bench.client(...passed, request(3, '/take/C'), data(3, message('two'), true), windowUpdate(3, 7), ...other);
@@ -122,6 +121,21 @@ t.test(
     t.ok(first?.selfContained && second?.selfContained);
   },
 );
+
+t.test('what a client makes grow with its header table has a bound', async (t) => {
+  const bench = await RouterBench.started({ rewrittenHeaderBytes: 12_000 });
+  const headers = (streamId: number, fields: Buffer): Buffer => {
+    const block = Buffer.concat([encodeLiteralBlock(requestFields('/pass/A')), fields]);
+    return frame(FrameType.headers, Flag.endHeaders | Flag.endStream, streamId, block);
+  };
+  const swells = Buffer.concat(Array.from({ length: 100 }, () => newestEntry));
+  await bench.client(headers(1, indexed('x-large', '~'.repeat(100))), headers(3, swells));
+  t.strictSame(bench.violations, []);
+  t.strictSame(bench.toRuntime.shown(), ['headers 1 end', 'headers 3 end']);
+  await bench.client(headers(5, swells));
+  t.strictSame(bench.violations, ['downstream: too many header blocks that need a header table']);
+  t.strictSame(bench.toRuntime.shown(), []);
+});
 
 t.test(
   'a table size update in the block of a taken stream is made up for in the next one the runtime gets',

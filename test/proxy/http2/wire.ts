@@ -1,8 +1,9 @@
 /** Frames for tests: made by hand, read back, and a router between two hands. */
 
+import { type Budgets, newBudgets } from '../../../src/proxy/http2/budgets.js';
 import { Flag, FrameType, frame, frameHeaderBytes, headersFrames } from '../../../src/proxy/http2/frames.js';
 import { encodeLiteralBlock, type HeaderField, HpackDecoder } from '../../../src/proxy/http2/hpack.js';
-import { type Budgets, defaultLimits, type Limits } from '../../../src/proxy/http2/limits.js';
+import { defaultLimits, type Limits } from '../../../src/proxy/http2/limits.js';
 import { Router, type RouterHandlers } from '../../../src/proxy/http2/router.js';
 import type { TakenCall } from '../../../src/proxy/taken-call.js';
 import { ManualClock, settle } from '../../support/manual-clock.js';
@@ -145,7 +146,9 @@ class Wire {
 
 const overwritten = 0xee;
 
-/** A router whose peers are played by the test: `/pass…`, `/observe…` and `/take…` are decided by their names. */
+const decisions = ['take', 'observe', 'report'] as const;
+
+/** A router whose peers are played by the test: `/pass…`, `/observe…`, `/report…` and `/take…` are decided by their names. */
 export class RouterBench {
   readonly clock = new ManualClock();
   readonly toClient = new Wire();
@@ -157,14 +160,22 @@ export class RouterBench {
   readonly router: Router;
   ready = true;
   closed = false;
+  destroyed = false;
+  /** Whether reports are taken when their answers begin. */
+  late = false;
 
-  constructor(limits: Partial<Limits> = {}, handlers: Partial<RouterHandlers> = {}, budgets?: Budgets) {
+  constructor(
+    limits: Partial<Limits> = {},
+    handlers: Partial<RouterHandlers> = {},
+    budgets: (clock: ManualClock) => Partial<Budgets> = () => ({}),
+  ) {
     this.router = new Router({
       clock: this.clock,
-      budgets,
+      budgets: { ...newBudgets(this.clock), ...budgets(this.clock) },
       limits: { ...defaultLimits, ...limits },
       handlers: {
-        decide: (path) => (path.startsWith('/take') ? 'take' : path.startsWith('/observe') ? 'observe' : 'pass'),
+        decide: (path) => decisions.find((decision) => path.startsWith(`/${decision}`)) ?? 'pass',
+        takesLate: () => this.late,
         observe: (path, body) => this.observed.push(`${path} ${body.toString()}`),
         take: (call) => this.calls.push(call),
         violation: (peer, reason) => this.violations.push(`${peer}: ${reason}`),
@@ -178,6 +189,9 @@ export class RouterBench {
         flush: () => {},
         close: () => {
           this.closed = true;
+        },
+        destroy: () => {
+          this.destroyed = true;
         },
       },
     });

@@ -1,26 +1,21 @@
-/** The backend of a plan: finds the plan of each stream by its path and answers as it says. */
+/** The backend of a plan: finds the plan of each stream by its path, answers as it says, and polices PINGs as grpc-go does. */
 import { connectionPreface, FrameType, frame } from '../../../../src/proxy/http2/frames.js';
 import { Endpoint, type Stream, unknownType } from './endpoint.js';
+import { PingPolice } from './grpc-go.js';
 import { answerOf, indexOf, type PeerPlan, requestBody, type StreamPlan } from './plan.js';
 
 export class Backend extends Endpoint {
   readonly #plans: readonly StreamPlan[];
-  readonly #refused: StreamPlan['kind'] | undefined;
+  readonly #police = new PingPolice();
   #preface = Buffer.alloc(0);
   #highestId = 0;
   readonly #answered = new Set<Stream>();
   readonly #indexes = new Map<Stream, number>();
 
-  /** @param refused Streams of this kind must not come. */
-  constructor(
-    plan: PeerPlan,
-    plans: readonly StreamPlan[],
-    write: (bytes: Buffer) => void,
-    refused?: StreamPlan['kind'],
-  ) {
-    super(plan, write);
+  /** @param routed Holdfast is in between: streams that it takes must not come, and no PING. */
+  constructor(plan: PeerPlan, plans: readonly StreamPlan[], routed: boolean, write: (bytes: Buffer) => void) {
+    super(plan, routed, write);
     this.#plans = plans;
-    this.#refused = refused;
   }
 
   /** By the index of their plans. */
@@ -48,6 +43,7 @@ export class Backend extends Endpoint {
   }
 
   protected override receivedOn(stream: Stream): void {
+    if (this.routed && !this.peerTableNamed) this.fail('nothing was said of the header table');
     const { received } = stream;
     let index = this.#indexes.get(stream);
     if (index === undefined) {
@@ -55,7 +51,8 @@ export class Backend extends Endpoint {
       this.#indexes.set(stream, index);
     }
     const plan = this.#plans[index];
-    if (plan === undefined || plan.kind === this.#refused) this.fail(`stream ${stream.id} is not the backend's`);
+    if (plan === undefined || (this.routed && plan.kind === 'take'))
+      this.fail(`stream ${stream.id} is not the backend's`);
     const due = {
       headers: true,
       half: received.ended || received.bytes * 2 >= requestBody(plan, index).length,
@@ -64,6 +61,15 @@ export class Backend extends Endpoint {
     if (this.#answered.has(stream) || stream.isClosed || !due[plan.response.at]) return;
     this.#answered.add(stream);
     this.#answer(stream, plan, index);
+  }
+
+  protected override sentContent(): void {
+    this.#police.sent();
+  }
+
+  protected override receivedPing(payload: Buffer): void {
+    if (this.routed) this.fail(`PING ${payload.toString('hex')}`);
+    if (this.#police.received()) this.fail('too_many_pings');
   }
 
   #answer(stream: Stream, plan: StreamPlan, index: number): void {

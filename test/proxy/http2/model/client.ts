@@ -1,7 +1,13 @@
-/** The client of a plan: opens its streams as the backend's limit allows, sends their requests and cancels some. */
+/**
+ * The client of a plan: opens its streams as the backend's limit allows, sends their requests and cancels some. Of PINGs it gets
+ * Holdfast's own, which stand behind the answers of taken calls.
+ */
 import { connectionPreface, FrameType, frame } from '../../../../src/proxy/http2/frames.js';
 import { type Action, Endpoint, type Stream, unknownType } from './endpoint.js';
 import { type PeerPlan, requestBody, requestFields, type StreamPlan } from './plan.js';
+
+/** The stream id in the payload of a PING behind an answer. */
+const proofStreamAt = 4;
 
 export class Client extends Endpoint {
   readonly #plans: readonly StreamPlan[];
@@ -9,8 +15,8 @@ export class Client extends Endpoint {
   readonly #byIndex: Stream[] = [];
 
   /** @param plans May grow while it runs. */
-  constructor(plan: PeerPlan, plans: readonly StreamPlan[], write: (bytes: Buffer) => void) {
-    super(plan, write);
+  constructor(plan: PeerPlan, plans: readonly StreamPlan[], routed: boolean, write: (bytes: Buffer) => void) {
+    super(plan, routed, write);
     this.#plans = plans;
   }
 
@@ -72,5 +78,14 @@ export class Client extends Endpoint {
     return this.fail(`frame type ${type} on idle stream ${id}`);
   }
 
-  protected override receivedOn(): void {}
+  protected override receivedOn(): void {
+    if (this.routed && this.tableBytes > 0) this.fail(`a header table of ${this.tableBytes} bytes is in use`);
+  }
+
+  protected override receivedPing(payload: Buffer): void {
+    if (!this.routed) return;
+    const stream = this.streams.get(payload.readUInt32BE(proofStreamAt));
+    const isProof = stream?.peerEnded === true && this.#plans[stream.index]?.kind === 'take';
+    if (!isProof) this.fail(`PING ${payload.toString('hex')} of the backend`);
+  }
 }

@@ -4,6 +4,7 @@
  */
 import { Flag, FrameType, frame, frameHeaderBytes, Setting } from '../../../../src/proxy/http2/frames.js';
 import { ping, readFrames, reset, settings, settingsAck, show, windowUpdate } from '../wire.js';
+import { BdpEstimator, bdpPayload } from './grpc-go.js';
 import { Decoder, Encoder, type Field } from './hpack.js';
 import {
   type BlockShape,
@@ -88,6 +89,10 @@ export abstract class Endpoint {
   /** Unknown frames on stream 0. */
   readonly unknown: string[] = [];
   protected readonly plan: PeerPlan;
+  /** Whether Holdfast is in between. */
+  protected readonly routed: boolean;
+  /** The peer has said how large its header table is. */
+  protected peerTableNamed = false;
   protected peerMaxConcurrent = Number.POSITIVE_INFINITY;
   /** What it allows its peer, since the peer's ACK. */
   protected ownMaxConcurrent = Number.POSITIVE_INFINITY;
@@ -122,10 +127,12 @@ export abstract class Endpoint {
   readonly #pings: Timed<string>[];
   readonly #unknownToSend: Timed<string>[];
   readonly #pingsOut: string[] = [];
+  readonly #bandwidth = new BdpEstimator();
   #block: { stream: Stream; fragments: Buffer[]; end: boolean } | undefined;
 
-  constructor(plan: PeerPlan, write: (bytes: Buffer) => void) {
+  constructor(plan: PeerPlan, routed: boolean, write: (bytes: Buffer) => void) {
     this.plan = plan;
+    this.routed = routed;
     this.#write = write;
     this.fullWindow = defaultWindow + plan.extraWindow;
     this.#encoder = new Encoder(plan.tableBytes);
@@ -137,6 +144,13 @@ export abstract class Endpoint {
   /** A frame that opens a stream or belongs to none that is known. */
   protected abstract unknownStream(id: number, type: number): Stream | undefined;
   protected abstract receivedOn(stream: Stream): void;
+  /** A PING without ACK; it is answered afterwards. */
+  protected abstract receivedPing(payload: Buffer): void;
+
+  /** Size of the header table that it decodes with. */
+  protected get tableBytes(): number {
+    return this.#decoder.tableBytes;
+  }
 
   protected fail(what: string): never {
     throw new Violation(`${this.constructor.name}: ${what}`);
@@ -205,6 +219,9 @@ export abstract class Endpoint {
 
   protected preface(): void {}
 
+  /** HEADERS or DATA have been written. */
+  protected sentContent(): void {}
+
   #start(): void {
     this.#started = true;
     this.preface();
@@ -243,12 +260,14 @@ export abstract class Endpoint {
       });
     };
     offer(this.#laterSettings, (entries) => this.#sendSettings(entries));
-    offer(this.#pings, (payload) => {
-      this.#pingsOut.push(payload);
-      this.write(ping(payload));
-    });
+    offer(this.#pings, (payload) => this.#sendPing(Buffer.from(payload)));
     offer(this.#unknownToSend, (payload) => this.write(frame(unknownType, 0x5, 0, Buffer.from(payload))));
     return actions;
+  }
+
+  #sendPing(payload: Buffer): void {
+    this.#pingsOut.push(payload.toString('hex'));
+    this.write(ping(payload));
   }
 
   #granting(): Action[] {
@@ -336,6 +355,7 @@ export abstract class Endpoint {
     stream.frames += 1;
     stream.ended ||= end;
     this.write(Buffer.concat(frames));
+    this.sentContent();
   }
 
   #sendData(stream: Stream, item: Extract<Item, { kind: 'data' }>): void {
@@ -355,6 +375,7 @@ export abstract class Endpoint {
     stream.frames += 1;
     stream.ended ||= end;
     this.write(frame(FrameType.data, (end ? Flag.endStream : 0) | (padded ? Flag.padded : 0), stream.id, payload));
+    this.sentContent();
   }
 
   // What its peer does.
@@ -437,9 +458,13 @@ export abstract class Endpoint {
       return;
     }
     this.#settingsSeen = true;
+    const tables: number[] = [];
     for (let at = 0; at < payload.length; at += 6) {
+      if (payload.readUInt16BE(at) === Setting.headerTableSize) tables.push(payload.readUInt32BE(at + 2));
       this.#applyPeers(payload.readUInt16BE(at), payload.readUInt32BE(at + 2));
     }
+    if (this.routed && tables.some((bytes) => bytes > 0)) this.fail('Holdfast lets it use a header table');
+    this.peerTableNamed ||= tables.length > 0;
     this.write(settingsAck);
   }
 
@@ -475,11 +500,14 @@ export abstract class Endpoint {
   #receivePing(flags: number, id: number, payload: Buffer): void {
     if (id !== 0 || payload.length !== 8) this.fail('malformed PING');
     if ((flags & Flag.ack) === 0) {
+      this.receivedPing(payload);
       this.write(ping(payload, true));
       return;
     }
     const expected = this.#pingsOut.shift();
-    if (expected !== payload.toString()) this.fail(`PING ACK ${payload.toString('latin1')}, expected ${expected}`);
+    const got = payload.toString('hex');
+    if (expected !== got) this.fail(`PING ACK ${got}, expected ${expected}`);
+    this.#bandwidth.acknowledged(payload);
   }
 
   #receiveWindowUpdate(id: number, payload: Buffer): void {
@@ -519,6 +547,7 @@ export abstract class Endpoint {
     }
     this.receiveWindow -= length;
     stream.receiveWindow -= length;
+    if (this.plan.measures && this.#bandwidth.received()) this.#sendPing(bdpPayload);
     const content = this.#content(flags, payload);
     stream.peerEnded = (flags & Flag.endStream) !== 0;
     if (stream.resetSent !== undefined) return;

@@ -8,6 +8,7 @@ const peer: PeerPlan = {
   settings: [],
   laterSettings: [],
   pings: [],
+  measures: false,
   unknown: [],
   extraWindow: 0,
   grantBytes: max31,

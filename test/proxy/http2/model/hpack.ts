@@ -164,6 +164,11 @@ export class Decoder {
   /** The next block has to begin with an update to at most this. */
   #expected: number | undefined;
 
+  /** What the encoder may keep in its table. */
+  get tableBytes(): number {
+    return this.#table.maxBytes;
+  }
+
   /** SETTINGS_HEADER_TABLE_SIZE, once the peer has acknowledged it. */
   setLimit(bytes: number): void {
     if (bytes < this.#table.maxBytes) this.#expected = Math.min(bytes, this.#expected ?? bytes);

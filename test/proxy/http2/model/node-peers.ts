@@ -6,6 +6,7 @@ import http2 from 'node:http2';
 import type net from 'node:net';
 import { Setting } from '../../../../src/proxy/http2/frames.js';
 import type { Received } from './endpoint.js';
+import { BdpEstimator, bdpPayload } from './grpc-go.js';
 import type { Field } from './hpack.js';
 import type { View } from './outcome.js';
 import {
@@ -135,6 +136,8 @@ export class NodeClient {
   readonly #plan: PeerPlan;
   readonly #views: NodeView[] = [];
   readonly #failed: (error: Error) => void;
+  readonly #bandwidth = new BdpEstimator();
+  #pingsOut = 0;
 
   constructor(plan: PeerPlan, socket: net.Socket, failed: (error: Error) => void) {
     this.#plan = plan;
@@ -147,7 +150,15 @@ export class NodeClient {
     this.#session.on('goaway', (code) => failed(new Error(`GOAWAY ${code} to the client`)));
     this.#session.on('connect', () => {
       for (const { what } of plan.laterSettings) this.#session.settings(settingsOf(what));
-      for (const { what } of plan.pings) this.#session.ping(Buffer.from(what), () => {});
+      for (const { what } of plan.pings) this.#ping(Buffer.from(what));
+    });
+  }
+
+  #ping(payload: Buffer): void {
+    this.#pingsOut += 1;
+    this.#session.ping(payload, (error, _durationMs, answer) => {
+      this.#pingsOut -= 1;
+      if (error === null) this.#bandwidth.acknowledged(answer);
     });
   }
 
@@ -156,7 +167,8 @@ export class NodeClient {
   }
 
   get isIdle(): boolean {
-    return this.#views.every(({ isOver }) => isOver) && !this.#session.pendingSettingsAck;
+    const over = this.#views.every(({ isOver }) => isOver);
+    return over && this.#pingsOut === 0 && !this.#session.pendingSettingsAck;
   }
 
   open(plan: StreamPlan, index: number): void {
@@ -171,6 +183,11 @@ export class NodeClient {
       if (cancel !== undefined && events > cancel.after) view.cancel(stream, cancel.code);
     });
     this.#views.push(view);
+    if (this.#plan.measures) {
+      stream.on('data', () => {
+        if (this.#bandwidth.received()) this.#ping(bdpPayload);
+      });
+    }
     stream.on('response', (_headers, _flags, raw?: string[]) => {
       if (raw === undefined) this.#failed(new Error('no raw headers'));
       else view.received.headers = pairs(raw);
@@ -187,7 +204,7 @@ export class NodeClient {
   }
 
   describe(): string {
-    return `${this.#views.filter(({ isOver }) => !isOver).length} streams of ${this.#plan.tableBytes}`;
+    return `${this.#views.filter(({ isOver }) => !isOver).length} streams, ${this.#pingsOut} PINGs without ACK`;
   }
 }
 
@@ -197,13 +214,20 @@ export class NodeBackend {
   readonly #views = new Map<number, NodeView>();
   readonly #sessions: http2.Http2Session[] = [];
 
-  constructor(plan: PeerPlan, plans: readonly StreamPlan[], failed: (error: Error) => void) {
+  /** @param routed Holdfast is in between: no PING and no use of a header table must come. */
+  constructor(plan: PeerPlan, plans: readonly StreamPlan[], routed: boolean, failed: (error: Error) => void) {
     this.#plans = plans;
     this.#server = http2.createServer({ settings: settingsOf(plan.settings) });
     this.#server.on('sessionError', failed);
     this.#server.on('session', (session: http2.ServerHttp2Session) => {
       this.#sessions.push(session);
       session.on('goaway', (code) => failed(new Error(`GOAWAY ${code} to the backend`)));
+      if (routed) {
+        session.on('ping', (payload: Buffer) => failed(new Error(`PING ${payload.toString('hex')} to the backend`)));
+        session.on('remoteSettings', ({ headerTableSize }: http2.Settings) => {
+          if (headerTableSize !== 0) failed(new Error(`header table of ${headerTableSize} bytes`));
+        });
+      }
       for (const { what } of plan.laterSettings) session.settings(settingsOf(what));
       for (const { what } of plan.pings) session.ping(Buffer.from(what), () => {});
     });

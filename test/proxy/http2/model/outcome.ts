@@ -141,7 +141,8 @@ function judgeTaken(
   if (call.path !== pathOf(plan, index)) return `path ${call.path}`;
   if (call.metadata.map(([name, value]) => `${name}: ${value}`).join('\n') !== custom) return 'metadata';
   if (!settled) return 'send or end never resolved';
-  if (call.signal.aborted && (!cancelled || call.signal.reason !== 'cancelled')) return `${call.signal.reason}`;
+  const over: readonly unknown[] = cancelled ? ['ended', 'cancelled'] : ['ended'];
+  if (!over.includes(call.signal.reason)) return `over: ${call.signal.reason}`;
   // nghttp2 may have acknowledged what its user then gives up.
   if (cancelled && sight.client === 'nghttp2') return '';
   const expected = !cancelled && plan.response.status === 0;

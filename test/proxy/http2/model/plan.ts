@@ -19,6 +19,8 @@ export interface PeerPlan {
   readonly settings: Entries;
   readonly laterSettings: readonly Timed<Entries>[];
   readonly pings: readonly Timed<string>[];
+  /** Whether it sends PINGs as grpc-go's bandwidth estimator does. */
+  readonly measures: boolean;
   /** Payloads of frames of a type nobody knows, on stream 0. */
   readonly unknown: readonly Timed<string>[];
   /** Connection window granted at the beginning, above the 65,535 there are. */
@@ -127,13 +129,17 @@ function timed<T>(what: fc.Arbitrary<T>, maxLength: number): fc.Arbitrary<Timed<
   return fc.array(record({ at: fc.nat(120), what }), { maxLength });
 }
 
+/** One more, and a server that polices them would end the connection without Holdfast, too. */
+const mostPings = 2;
+
 const eightBytes = fc.stringMatching(/^[a-z]{8}$/);
 const someText = fc.stringMatching(/^[a-z]{0,12}$/);
 
 const peer: fc.Arbitrary<PeerPlan> = record({
   settings: fc.array(entry, { maxLength: 4 }),
   laterSettings: timed(fc.array(entry, { maxLength: 2 }), 3),
-  pings: timed(eightBytes, 3),
+  pings: timed(eightBytes, mostPings),
+  measures: fc.boolean(),
   unknown: timed(someText, 2),
   extraWindow: fc.constantFrom(0, 0, 1, 12_345, 1_000_001, max31 - 65_535),
   grantBytes: fc.constantFrom(max31, 1, 7, 999, 16_384, 65_535),

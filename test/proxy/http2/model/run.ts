@@ -68,8 +68,8 @@ class Run {
     const toClient = new Pipe((bytes) => this.#client.receive(bytes));
     const toBackend = new Pipe((bytes) => this.#backend.receive(bytes));
     if (!routed) {
-      this.#client = new Client(plan.client, this.#plans, toBackend.write);
-      this.#backend = new Backend(plan.backend, this.#plans, toClient.write);
+      this.#client = new Client(plan.client, this.#plans, routed, toBackend.write);
+      this.#backend = new Backend(plan.backend, this.#plans, routed, toClient.write);
       this.#lines = [
         { pipe: toClient, reader: 'client' },
         { pipe: toBackend, reader: 'backend' },
@@ -98,8 +98,8 @@ class Run {
     toBackend.write(connectionPreface);
     this.#handler = handler;
     this.#router = router;
-    this.#client = new Client(plan.client, this.#plans, fromClient.write);
-    this.#backend = new Backend(plan.backend, this.#plans, fromBackend.write, 'take');
+    this.#client = new Client(plan.client, this.#plans, routed, fromClient.write);
+    this.#backend = new Backend(plan.backend, this.#plans, routed, fromBackend.write);
     this.#lines = [
       { pipe: toClient, reader: 'client' },
       { pipe: toBackend, reader: 'backend' },

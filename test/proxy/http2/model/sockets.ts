@@ -4,6 +4,7 @@ import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { systemClock } from '../../../../src/clock.js';
+import { Dialer } from '../../../../src/proxy/http2/dialer.js';
 import { type Link, openLink } from '../../../../src/proxy/http2/link.js';
 import { Backend } from './backend.js';
 import { Client } from './client.js';
@@ -112,14 +113,14 @@ class SocketRun {
 
   #acceptBackend(socket: net.Socket): void {
     const { backend, streams } = this.#plan;
+    const routed = this.#handler !== undefined;
     if (this.#sight.backend === 'nghttp2') {
-      const peer = new NodeBackend(backend, streams, this.#failed);
+      const peer = new NodeBackend(backend, streams, routed, this.#failed);
       this.#backend = peer;
       peer.accept(socket);
       return;
     }
-    const refused = this.#handler === undefined ? undefined : 'take';
-    const peer = new Backend(backend, streams, (bytes) => socket.write(bytes), refused);
+    const peer = new Backend(backend, streams, routed, (bytes) => socket.write(bytes));
     this.#backend = peer;
     this.#drivers.push(new Driver(peer, socket, this.#plan, 'backend', this.#failed));
   }
@@ -132,7 +133,7 @@ class SocketRun {
       for (const [index, plan] of streams.entries()) peer.open(plan, index);
       return;
     }
-    const peer = new Client(client, streams, (bytes) => socket.write(bytes));
+    const peer = new Client(client, streams, this.#handler !== undefined, (bytes) => socket.write(bytes));
     this.#client = peer;
     this.#drivers.push(new Driver(peer, socket, this.#plan, 'client', this.#failed));
   }
@@ -156,7 +157,8 @@ class SocketRun {
     const handlers = this.#handler;
     if (handlers !== undefined) {
       await this.#listen(this.#listenPath, (socket) => {
-        this.#link = openLink(socket, { runtimePath: this.#runtimePath, handlers, clock: systemClock });
+        const dialer = new Dialer(this.#runtimePath, systemClock);
+        this.#link = openLink(socket, { dialer, handlers, clock: systemClock });
       });
     }
     const socket = net.connect({ path: handlers === undefined ? this.#runtimePath : this.#listenPath });

@@ -1,0 +1,219 @@
+/** One look for all who wait, for as long as somebody does. */
+import fs from 'node:fs';
+import net from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import { Dialer } from '../../../src/proxy/http2/dialer.js';
+import type { Port, PortEvents } from '../../../src/proxy/http2/port.js';
+import { ManualClock } from '../../support/manual-clock.js';
+import { socketPath, until } from './raw-runtime.js';
+
+const silent: PortEvents = { received: () => {}, drained: () => {}, ended: () => {}, closed: () => {} };
+
+/** A socket that somebody listens at, or does not. */
+class Place {
+  readonly path: string;
+  accepted = 0;
+  #server: net.Server | undefined;
+  readonly #sockets: net.Socket[] = [];
+
+  constructor(t: Test) {
+    this.path = socketPath(t);
+    t.teardown(() => this.close());
+  }
+
+  async open(): Promise<void> {
+    const server = net.createServer((socket) => {
+      this.accepted++;
+      this.#sockets.push(socket.on('error', () => {}));
+    });
+    this.#server = server;
+    await new Promise<void>((resolve) => server.listen(this.path, resolve));
+  }
+
+  async close(): Promise<void> {
+    for (const socket of this.#sockets.splice(0)) socket.destroy();
+    const server = this.#server;
+    this.#server = undefined;
+    if (server !== undefined) await new Promise((resolve) => server.close(resolve));
+  }
+}
+
+interface Scene {
+  readonly place: Place;
+  readonly clock: ManualClock;
+  readonly dialer: Dialer;
+  readonly presence: string[];
+  /** Names of those connected, in order. */
+  readonly connected: string[];
+  dial(name: string, events?: PortEvents): () => void;
+}
+
+function scene(t: Test): Scene {
+  const place = new Place(t);
+  const clock = new ManualClock();
+  const presence: string[] = [];
+  const connected: string[] = [];
+  const ports: Port[] = [];
+  const dialer = new Dialer(place.path, clock, {
+    appeared: () => presence.push('appeared'),
+    vanished: (cause) => presence.push(`vanished: ${cause?.code}`),
+  });
+  t.teardown(() => {
+    dialer.close();
+    for (const port of ports) port.destroy();
+  });
+  const dial = (name: string, events = silent) =>
+    dialer.dial(events, (port) => {
+      ports.push(port);
+      connected.push(name);
+    });
+  return { place, clock, dialer, presence, connected, dial };
+}
+
+/** Moves the clock until something has come of it, as a failed attempt takes real time. */
+async function advanceUntil(clock: ManualClock, condition: () => boolean): Promise<number> {
+  let waitedMs = 0;
+  for (; !condition(); waitedMs += 50) {
+    await clock.advance(50);
+    await delay(2);
+  }
+  return waitedMs;
+}
+
+t.test('a runtime that is there is connected at once, by each on its own', async (t) => {
+  const { place, clock, dial, connected, presence, dialer } = scene(t);
+  await place.open();
+  dial('a');
+  dial('b');
+  await until(() => connected.length === 2 && place.accepted === 2);
+  t.strictSame(presence, ['appeared']);
+  t.ok(dialer.isPresent);
+  t.equal(clock.pending, 0);
+});
+
+t.test(
+  'a runtime that is not there is looked for once for all, at most every half second, and said once',
+  async (t) => {
+    const { clock, dial, presence, dialer, connected } = scene(t);
+    for (let n = 0; n < 100; n++) dial(`${n}`);
+    await until(() => presence.length === 1 && clock.pending === 1);
+    t.strictSame(presence, ['vanished: ENOENT']);
+    t.notOk(dialer.isPresent);
+    for (let n = 0; n < 100; n++) {
+      await clock.advance(100);
+      t.ok(clock.pending <= 1);
+    }
+    t.strictSame(presence, ['vanished: ENOENT']);
+    t.strictSame(connected, []);
+  },
+);
+
+t.test('a socket nobody listens at is as good as none', async (t) => {
+  const { place, presence, dial } = scene(t);
+  const orphan = net.createServer();
+  const file = `${place.path}.file`;
+  await new Promise<void>((resolve) => orphan.listen(file, resolve));
+  fs.renameSync(file, place.path);
+  await new Promise((resolve) => orphan.close(resolve));
+  dial('a');
+  await until(() => presence.length === 1);
+  t.strictSame(presence, ['vanished: ECONNREFUSED']);
+});
+
+t.test('a runtime that comes back is found within a second, and all who wait are connected', async (t) => {
+  const { place, clock, dial, connected, presence, dialer } = scene(t);
+  dial('a');
+  dial('b');
+  await until(() => presence.length === 1);
+  // An attempt takes real time, and the pause behind it grows.
+  for (let n = 0; n < 20; n++) {
+    await clock.advance(500);
+    await delay(2);
+  }
+  dial('c');
+  await place.open();
+  const waitedMs = await advanceUntil(clock, () => connected.length === 3);
+  t.ok(waitedMs <= 1000, `${waitedMs} ms`);
+  t.strictSame([...connected].sort(), ['a', 'b', 'c']);
+  t.equal(connected[0], 'a', 'the one that waits longest looks');
+  t.strictSame(presence, ['vanished: ENOENT', 'appeared']);
+  t.ok(dialer.isPresent);
+  t.equal(clock.pending, 0);
+});
+
+t.test('presence goes and comes with the runtime', async (t) => {
+  const { place, clock, dial, connected, presence } = scene(t);
+  await place.open();
+  const seen = { end: false };
+  const ended = () => {
+    seen.end = true;
+  };
+  dial('a', { ...silent, ended });
+  await until(() => connected.length === 1);
+  await place.close();
+  await until(() => seen.end);
+  t.strictSame(presence, ['appeared'], 'the end of a connection says nothing of the runtime');
+  dial('b');
+  await until(() => presence.length === 2);
+  await place.open();
+  await advanceUntil(clock, () => connected.length === 2);
+  t.strictSame(presence, ['appeared', 'vanished: ENOENT', 'appeared']);
+});
+
+t.test('who gives up is not connected, and nobody looks for nobody', async (t) => {
+  const { place, clock, dial, connected, presence } = scene(t);
+  const giveUps = [dial('a'), dial('b'), dial('c')];
+  await until(() => presence.length === 1);
+  giveUps[0]?.();
+  giveUps[1]?.();
+  await until(() => clock.pending === 1);
+  giveUps[2]?.();
+  t.equal(clock.pending, 0, 'nobody waits');
+  dial('d');
+  const waitedMs = await (async () => {
+    await place.open();
+    return advanceUntil(clock, () => connected.length === 1);
+  })();
+  t.strictSame(connected, ['d']);
+  t.ok(waitedMs <= 1000);
+  for (const giveUp of giveUps) giveUp();
+  t.equal(clock.pending, 0);
+});
+
+t.test('when the one that looks gives up, another looks', async (t) => {
+  const { place, clock, dial, connected, presence } = scene(t);
+  const first = dial('a');
+  dial('b');
+  await until(() => presence.length === 1 && clock.pending === 1);
+  // The attempt is under way when it is given up.
+  await clock.advance(100);
+  first();
+  await place.open();
+  await advanceUntil(clock, () => connected.length === 1);
+  t.strictSame(connected, ['b']);
+});
+
+t.test('to give up during the first attempt is to leave nothing behind', async (t) => {
+  const { place, clock, dial, connected, presence } = scene(t);
+  await place.open();
+  dial('a')();
+  dial('b');
+  await until(() => connected.length === 1);
+  t.strictSame(connected, ['b']);
+  t.strictSame(presence, ['appeared']);
+  t.equal(clock.pending, 0);
+});
+
+t.test('a closed dialer connects nobody', async (t) => {
+  const { place, clock, dial, dialer, connected, presence } = scene(t);
+  dial('a');
+  await until(() => presence.length === 1);
+  dial('b');
+  dialer.close();
+  t.equal(clock.pending, 0);
+  await place.open();
+  await clock.advance(10_000);
+  t.strictSame(connected, []);
+  t.equal(place.accepted, 0);
+});
