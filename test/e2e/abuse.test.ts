@@ -80,6 +80,8 @@ const violation = (reason: string): Seen => ({
   line: 'connection ended: protocol violation',
   reason,
 });
+/** Requests that are not whole take all memory: the oldest of them go, or the newcomer, as fast as they come. */
+const refusals: Seen = { series: 'holdfast_refused_streams_total', line: 'stream refused' };
 const refusal = (reason: string): Seen => ({
   series: `holdfast_refused_streams_total{reason="${reason}"}`,
   line: 'stream refused',
@@ -187,7 +189,7 @@ const abuses: readonly Abuse[] = [
     times: 2,
     runtime: healthy,
     holdsBytes: maxRequestBytes,
-    seen: refusal('too many request bytes'),
+    seen: refusals,
     once: (scene) => {
       const block = long(paths.runPodSandbox, 200 * KiB);
       return scene.clients(2, (client) => client.flood(700, (id) => head(id, block)));
@@ -408,7 +410,7 @@ const abuses: readonly Abuse[] = [
     times: 2,
     runtime: healthy,
     holdsBytes: maxRequestBytes,
-    seen: refusal('too many request bytes'),
+    seen: refusals,
     once: (scene) =>
       scene.clients(2, (client) =>
         client.flood(2_300, (id) => Buffer.concat([head(id, blocks.runPodSandbox), halfMessage(id, 64 * KiB)])),

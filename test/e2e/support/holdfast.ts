@@ -23,6 +23,8 @@ export interface HoldfastOptions {
   readonly listen: string;
   /** Further flags of `serve`, as `['--hold-ttl', '2s']`. */
   readonly flags?: readonly string[];
+  /** Its limit of open files; default: that of this process. */
+  readonly openFiles?: number;
 }
 
 /** Starts `holdfast serve` and waits until it listens; it is killed when the test ends. */
@@ -43,13 +45,15 @@ export class Holdfast {
   readonly client: CriClient;
   /** Every line written to stdout or stderr, over all its lives. */
   readonly output: string[] = [];
-  readonly #arguments: readonly string[];
+  readonly #command: readonly string[];
   #process: ChildProcess | undefined;
 
-  constructor({ listen, runtime, flags = [] }: HoldfastOptions) {
+  constructor({ listen, runtime, flags = [], openFiles }: HoldfastOptions) {
     this.socket = path.resolve(listen);
     this.client = new CriClient(this.socket);
-    this.#arguments = ['serve', '--listen', this.socket, '--runtime', runtime, ...flags];
+    const limited = openFiles === undefined ? [] : ['sh', '-c', `ulimit -n ${openFiles}; exec "$@"`, 'sh'];
+    const served = ['serve', '--listen', this.socket, '--runtime', runtime, ...flags];
+    this.#command = [...limited, process.execPath, executable, ...served];
   }
 
   get pid(): number {
@@ -71,7 +75,8 @@ export class Holdfast {
 
   /** Starts it, once more after `kill` or `stop`; resolves when it accepts connections. */
   async start(): Promise<void> {
-    const started = spawn(process.execPath, [executable, ...this.#arguments], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const [program = '', ...args] = this.#command;
+    const started = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [started.stdout, started.stderr]) {
       createInterface({ input: stream }).on('line', (line) => this.output.push(line));
     }

@@ -2,14 +2,14 @@
  * The gRPC libraries of the interop tests: grpc-js in this process, grpc-go and C-core as programs of their own, whose sources
  * are in `test/e2e/interop`. Servers answer as any-backend.ts says, clients do what any-client.ts says.
  */
-import { execFile, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import type { Test } from 'tap';
 import { startBackend } from '../../support/any-backend.js';
 import { type AnyCalls, makeCalls, type Seen } from '../../support/any-client.js';
+import { buildGo, missingGrpcGo } from './grpc-go.js';
 import { accepts } from './holdfast.js';
 import { missingPrograms } from './programs.js';
 import { until } from './until.js';
@@ -26,14 +26,11 @@ export interface Peer {
 const sources = fileURLToPath(new URL('../interop', import.meta.url));
 /** Debian's, which has python3-grpcio; another Python may come first in the PATH. */
 const python = '/usr/bin/python3';
-/** Of golang-google-grpc-dev. */
-const goPath = '/usr/share/gocode';
 
 /** Why the peers cannot run here. */
 export function missingPeers(): string | undefined {
-  const absent = missingPrograms('go', python);
+  const absent = missingGrpcGo() ?? missingPrograms(python);
   if (absent !== undefined) return absent;
-  if (!fs.existsSync(`${goPath}/src/google.golang.org/grpc`)) return 'needs golang-google-grpc-dev';
   if (!fs.existsSync('/usr/lib/python3/dist-packages/grpc')) return 'needs python3-grpcio';
   return undefined;
 }
@@ -41,8 +38,7 @@ export function missingPeers(): string | undefined {
 /** @param directory Where the Go program goes. */
 export async function buildPeers(directory: string) {
   const goProgram = `${directory}/peer`;
-  const env = { ...process.env, CGO_ENABLED: '0', GO111MODULE: 'off', GOPATH: goPath, GOFLAGS: '-p=2' };
-  await promisify(execFile)('go', ['build', '-o', goProgram, '.'], { cwd: sources, env });
+  await buildGo(sources, goProgram);
   return {
     grpcJs,
     grpcGo: programPeer('grpc-go', 'grpc-go/', [goProgram, 'server'], [goProgram, 'client']),

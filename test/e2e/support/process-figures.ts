@@ -24,7 +24,7 @@ export async function freePort(): Promise<number> {
   return port;
 }
 
-/** @param series With its labels, as `name{label="value"}`. @returns 0 where it has not been counted. */
+/** @param series `name{label="value"}`, or a name for the sum over all labels. @returns 0 where it has not been counted. */
 export async function counted(port: number, series: string): Promise<number> {
   const metrics = await new Promise<string>((resolve, reject) => {
     // Without an agent, no connection is left open.
@@ -32,6 +32,6 @@ export async function counted(port: number, series: string): Promise<number> {
       .get({ host: '127.0.0.1', port, path: '/metrics', agent: false }, (response) => resolve(text(response)))
       .on('error', reject);
   });
-  const line = metrics.split('\n').find((candidate) => candidate.startsWith(`${series} `));
-  return Number(line?.slice(series.length) ?? 0);
+  const lines = metrics.split('\n').filter((line) => line.startsWith(`${series} `) || line.startsWith(`${series}{`));
+  return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0);
 }
