@@ -42,17 +42,23 @@ const ownEnds: Readonly<Record<OwnEnd, readonly RegExp[]>> = {
   refused: [/^reset 00000007$/],
 };
 
-/** @returns What the runtime said, and whether Holdfast ended it in that way. */
-export function withoutOwnEnd(log: Items, ownEnd: OwnEnd | undefined): { log: Items; isEnded: boolean } {
+/**
+ * @param isReset Whether the runtime has reset the stream: then a reset is its own.
+ * @returns What the runtime said, and whether Holdfast ended it in that way.
+ */
+export function withoutOwnEnd(
+  log: Items,
+  ownEnd: OwnEnd | undefined,
+  isReset: boolean,
+): { log: Items; isEnded: boolean } {
   const pattern = ownEnd === undefined ? [] : ownEnds[ownEnd];
   // Behind trailers: the rest of the request is not wanted.
-  const isStopped = ownEnd === 'gone' && isText(log.items.at(-1), /^reset 00000000$/);
+  const isStopped = ownEnd === 'gone' && !isReset && isText(log.items.at(-1), /^reset 00000000$/);
   const items = isStopped ? log.items.slice(0, -1) : log.items;
   const tail = items.slice(Math.max(0, items.length - pattern.length));
   const isEnded =
     pattern.length > 0 && tail.length === pattern.length && pattern.every((text, at) => isText(tail[at], text));
-  // Not ended so, the reset is the runtime's own.
-  return { log: isEnded ? { items: items.slice(0, -pattern.length) } : log, isEnded };
+  return { log: { items: isEnded ? items.slice(0, -pattern.length) : items }, isEnded };
 }
 
 function isText(item: Items['items'][number] | undefined, text: RegExp): boolean {
@@ -147,7 +153,7 @@ export class Completeness {
   #responseComplete(streamId: number): void {
     const answered = this.#seen.fromRuntime.stream(streamId);
     const ownEnd = this.#seen.ownEnd(streamId);
-    const { log, isEnded } = withoutOwnEnd(this.#seen.toClient.stream(streamId), ownEnd);
+    const { log, isEnded } = withoutOwnEnd(this.#seen.toClient.stream(streamId), ownEnd, answered.reset);
     const response = comparePrefix(log, answered);
     const complete = response.complete || (isEnded && response.wrong === undefined);
     this.#seen.expect(complete, 'a passed response is complete', () => `stream ${streamId}: ${response.wrong}`);

@@ -533,8 +533,8 @@ export class Oracle implements Seen {
       // Of a broken client nobody knows which of its streams the path of a call names.
       const isOurs = request?.takenLate || (request?.decision === 'report' && !this.#valid.client);
       if (received === this.toClient && isOurs) continue;
-      const { log } = received === this.toClient ? withoutOwnEnd(got, this.ownEnd(streamId)) : { log: got };
       const was = sent.stream(streamId);
+      const { log } = received === this.toClient ? withoutOwnEnd(got, this.ownEnd(streamId), was.reset) : { log: got };
       // What the client says beside its request stays here.
       const [one, other] = request?.takenLate ? [withoutExtensions(log), withoutExtensions(was)] : [log, was];
       const { wrong } = comparePrefix(one, other);
