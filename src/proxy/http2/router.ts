@@ -395,6 +395,10 @@ export class Router {
 
   #over(stream: TakenStream, onWire: boolean): void {
     if (onWire && stream.isAnswered) this.#streams.answered();
+    // What is left of its request goes nowhere any more, and the runtime is not to wait for it.
+    if (onWire && stream.isForwarded && stream.isEnded && !stream.requestEnded) {
+      this.#requests.control(rstStreamFrame(stream.id, ErrorCode.cancel));
+    }
     if (onWire) this.#streams.close(stream.id);
     else this.#streams.unproven.delete(stream.id);
     if (this.#drain !== undefined || this.#state === 'orphaned') this.#schedule();

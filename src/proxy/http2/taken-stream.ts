@@ -168,9 +168,14 @@ export class TakenStream implements TakenCall, HalfRequest {
     return this.#abort.signal;
   }
 
-  /** Whether it was answered, or is about to be. */
+  /** Whether it was ended, or is about to be; by its client it may be left without. */
+  get isEnded(): boolean {
+    return this.#status !== undefined;
+  }
+
+  /** The same of a whole request. */
   get isAnswered(): boolean {
-    return this.#requestEnded && this.#status !== undefined;
+    return this.#requestEnded && this.isEnded;
   }
 
   get requestEnded(): boolean {

@@ -332,6 +332,18 @@ t.test('a request taken late before its END_STREAM came is ended at the runtime 
   }
 });
 
+t.test('a late call that is answered before its END_STREAM came is reset at the runtime', async (t) => {
+  const bench = await lateBench();
+  await bench.client(request(1, '/report/List'), data(1, message('which')));
+  await bench.runtime(headers(1, runtimeHead));
+  bench.toRuntime.frames();
+  void bench.call().end(ok);
+  await settle();
+  t.strictSame(bench.toRuntime.shown(), ['rstStream 1 8'], 'it is not to wait for the rest');
+  await bench.client(data(1, 0, true));
+  t.strictSame(bench.toRuntime.shown(), []);
+});
+
 t.test('a report that is not whole, is too large, or cannot be read is left to the runtime', async (t) => {
   const bench = await lateBench({ observedRequestBytes: 50 });
   const answer = (id: number): Buffer[] => [headers(id, runtimeHead), data(id, 9), headers(id, {}, true)];
