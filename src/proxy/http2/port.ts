@@ -61,10 +61,6 @@ export class Port {
     return new Port(events, (onread) => net.connect({ path, allowHalfOpen: true, onread }, connected));
   }
 
-  get connecting(): boolean {
-    return this.#socket.connecting;
-  }
-
   get isClosed(): boolean {
     return this.#socket.closed;
   }
