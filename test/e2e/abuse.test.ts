@@ -133,16 +133,19 @@ async function resetCreations(scene: Scene, count: number, more: Buffer): Promis
   const connections = 3;
   const queued = () => scene.holdfast.output.filter((line) => line.includes('"step":"queued"')).length;
   const before = queued();
+  const patienceMs = 30_000;
   const resets: (() => Promise<void>)[] = [];
   await scene.clients(connections, async (client) => {
     const ids: number[] = [];
-    await client.flood(count, (id) => {
+    const creation = (id: number) => {
       ids.push(id);
       return unary(id, blocks.runPodSandbox, Buffer.concat([podSandboxRequest(), more]));
-    });
+    };
+    // All of them, also where a busy machine takes nothing for seconds.
+    await client.flood(count, creation, patienceMs);
     resets.push(() => client.peer.written(Buffer.concat(ids.map((id) => reset(id)))));
   });
-  await until('they are queued', () => queued() >= before + connections * count, 30_000);
+  await until('they are queued', () => queued() >= before + connections * count, patienceMs);
   await Promise.all(resets.map((send) => send()));
 }
 

@@ -48,8 +48,10 @@ export class RawClient {
   /**
    * Sends what `make` makes of a new stream id, again and again: until that was `times`, the connection is closed, or the other
    * end takes no more.
+   *
+   * @param patienceMs What it takes nothing for until then.
    */
-  async flood(times: number, make: (id: number) => Buffer): Promise<void> {
+  async flood(times: number, make: (id: number) => Buffer, patienceMs = stalledMs): Promise<void> {
     const batch: Buffer[] = [];
     let bytes = 0;
     for (let n = 1; n <= times; n++) {
@@ -58,15 +60,15 @@ export class RawClient {
       batch.push(made);
       bytes += made.length;
       if (bytes < batchBytes && n < times) continue;
-      if (!(await this.#isTaken(Buffer.concat(batch.splice(0))))) return;
+      if (!(await this.#isTaken(Buffer.concat(batch.splice(0)), patienceMs))) return;
       bytes = 0;
     }
   }
 
-  async #isTaken(bytes: Buffer): Promise<boolean> {
+  async #isTaken(bytes: Buffer, patienceMs: number): Promise<boolean> {
     let timer: NodeJS.Timeout | undefined;
     const stalled = new Promise<false>((resolve) => {
-      timer = setTimeout(resolve, stalledMs, false);
+      timer = setTimeout(resolve, patienceMs, false);
     });
     const written = this.peer.written(bytes).then(() => !this.peer.isOver);
     const taken = await Promise.race([written, this.peer.closed.then(() => false), stalled]);
