@@ -5,8 +5,8 @@
 import * as grpc from '@grpc/grpc-js';
 import type { Clock } from '../../src/clock.js';
 import type { Caller } from '../../src/harness/cri-caller.js';
-import { criMethods, decode, encode } from '../../src/harness/messages.js';
-import type { RawCall } from '../../src/harness/raw-grpc-server.js';
+import { criMethods, decode, encode } from '../../src/harness/runtime/messages.js';
+import type { RawCall } from '../../src/harness/runtime/raw-grpc-server.js';
 import type { SimulatedRuntime } from '../../src/harness/simulated-runtime.js';
 import type { Core } from '../../src/proxy/core.js';
 import type { Status, TakenCall } from '../../src/proxy/taken-call.js';

@@ -7,11 +7,11 @@ import { Metrics } from '../../src/admin/metrics.js';
 import type { HoldfastConfig } from '../../src/config/config.js';
 import { defaults } from '../../src/config/defaults.js';
 import { arrivals } from '../../src/harness/arrivals.js';
-import { Contention } from '../../src/harness/contention.js';
 import type { Caller } from '../../src/harness/cri-caller.js';
 import { KubeletLike } from '../../src/harness/kubelet/kubelet-like.js';
-import type { PodTimeline } from '../../src/harness/kubelet/timeline.js';
+import type { PodHistory } from '../../src/harness/kubelet/pod-history.js';
 import { Random } from '../../src/harness/random.js';
+import { Contention } from '../../src/harness/runtime/contention.js';
 import { SimulatedRuntime } from '../../src/harness/simulated-runtime.js';
 import { newCore } from '../../src/proxy/core.js';
 import { ManualClock } from '../../test/support/manual-clock.js';
@@ -178,7 +178,7 @@ function countFailures(inner: Caller): { caller: Caller; failures(): number } {
 }
 
 /** When each pod that runs came to run, in ms since the start, earliest first. */
-function whenRunning(timelines: readonly PodTimeline[]): number[] {
+function whenRunning(timelines: readonly PodHistory[]): number[] {
   return timelines
     .flatMap(({ events }) => events.filter(({ phase }) => phase === 'running').slice(0, 1))
     .map(({ atMs }) => atMs)

@@ -5,7 +5,7 @@ import path from 'node:path';
 import type { CommandModule } from 'yargs';
 import { ConfigError } from '../config/config-error.js';
 import { count, endpoint, type Kind } from '../config/kinds.js';
-import { type Progress as ArmState, runBench } from '../harness/bench/bench.js';
+import { type ArmState, runBench } from '../harness/bench/bench.js';
 import { RealRuntime } from '../harness/bench/real-runtime.js';
 import {
   type ArmName,

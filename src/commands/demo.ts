@@ -9,11 +9,11 @@ import { pino } from 'pino';
 import type { CommandModule } from 'yargs';
 import { systemClock } from '../clock.js';
 import { defaults } from '../config/defaults.js';
+import { demoTable, type Side } from '../harness/demo-table.js';
 import { KubeletLike } from '../harness/kubelet/kubelet-like.js';
-import { isRunning } from '../harness/kubelet/timeline.js';
+import { isRunning } from '../harness/kubelet/pod-history.js';
+import type { Making } from '../harness/runtime/work.js';
 import { SimulatedRuntime } from '../harness/simulated-runtime.js';
-import { type Side, timelineTable } from '../harness/timeline-table.js';
-import type { Making } from '../harness/work.js';
 import { startHoldfast } from '../proxy/holdfast.js';
 
 const pods = ['web-0', 'web-1', 'web-2', 'db-0', 'db-1', 'cache-0'];
@@ -58,7 +58,7 @@ export async function runDemo(write: (text: string) => unknown, options: DemoOpt
   try {
     const straight = await watch('straight to containerd', path.join(directory, 'a'), straightMs, false, signal);
     const proxied = await watch('through Holdfast', path.join(directory, 'b'), proxiedMs, true, signal);
-    write(`${timelineTable(straight, proxied)}\n\n${summary(straight)}\n${summary(proxied)}\n`);
+    write(`${demoTable(straight, proxied)}\n\n${summary(straight)}\n${summary(proxied)}\n`);
     return proxied.pods.every(isRunning);
   } finally {
     rmSync(directory, { recursive: true, force: true });

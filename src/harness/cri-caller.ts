@@ -1,6 +1,6 @@
 /** A CRI v1 client on a unix socket, messages as in messages.ts. Knows nothing of what is on the other side. */
 import * as grpc from '@grpc/grpc-js';
-import { criMethods, decode, encode } from './messages.js';
+import { criMethods, decode, encode } from './runtime/messages.js';
 
 const identity = (bytes: Buffer): Buffer => bytes;
 

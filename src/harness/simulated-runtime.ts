@@ -1,20 +1,31 @@
 /**
  * A container runtime for tests and the demo: CRI v1 and v1alpha2 on a unix socket, nothing behind it. It behaves towards its
  * callers as containerd 1.6 or CRI-O does where that matters to somebody who repeats a creation; time, gates and answers are in
- * the hands of whoever started it.
+ * the hands of whoever started it. A container's process runs on, unless its annotations say when it ends (exit-plan.ts). What it
+ * is made of is in runtime/.
  */
 import { setMaxListeners } from 'node:events';
 import { status } from '@grpc/grpc-js';
 import { type Clock, systemClock } from '../clock.js';
-import type { Contention } from './contention.js';
-import { Creations } from './creations.js';
-import type { Fate } from './failures.js';
-import { Gates, type Hold, type InjectedAnswer, type Step } from './gates.js';
-import { answer } from './methods.js';
-import { type Container, NodeState, type Sandbox } from './node-state.js';
-import type { Profile } from './profiles.js';
-import { type RawCall, RawGrpcServer, type RawReply } from './raw-grpc-server.js';
-import { aborted, type Duration, InjectedMessage, type Made, StatusError, throwInjected } from './work.js';
+import type { Contention } from './runtime/contention.js';
+import { Creations } from './runtime/creations.js';
+import type { Fate } from './runtime/failures.js';
+import { Gates, type Hold, type InjectedAnswer, type Step } from './runtime/gates.js';
+import { answer } from './runtime/methods.js';
+import { type Container, NodeState, type Sandbox } from './runtime/node-state.js';
+import { Processes } from './runtime/processes.js';
+import type { Profile } from './runtime/profiles.js';
+import { type RawCall, RawGrpcServer, type RawReply } from './runtime/raw-grpc-server.js';
+import { Starts } from './runtime/starts.js';
+import {
+  aborted,
+  type Duration,
+  InjectedMessage,
+  type Made,
+  StatusError,
+  type Timing,
+  throwInjected,
+} from './runtime/work.js';
 
 export interface SimulatedRuntimeOptions {
   /** Absolute path of the unix socket; at most 107 bytes. */
@@ -76,14 +87,8 @@ const durations = {
   rollback: 'rollbackMs',
 } as const;
 
-/** Methods that make something. */
-const makers = {
-  RunPodSandbox: 'runPodSandbox',
-  CreateContainer: 'createContainer',
-  StartContainer: 'startContainer',
-} as const;
-
-type Maker = (typeof makers)[keyof typeof makers];
+/** Steps that make something. */
+type Maker = 'runPodSandbox' | 'createContainer' | 'startContainer';
 
 export class SimulatedRuntime {
   readonly socketPath: string;
@@ -93,7 +98,9 @@ export class SimulatedRuntime {
   readonly #profile: Profile;
   readonly #gates = new Gates();
   readonly #node = new NodeState();
+  readonly #processes: Processes;
   readonly #creations: Creations;
+  readonly #starts: Starts;
   readonly #server: RawGrpcServer;
   readonly #underWay = new Set<Promise<RawReply>>();
   #killed = untilKilled();
@@ -103,21 +110,23 @@ export class SimulatedRuntime {
     this.socketPath = options.socketPath;
     const profile = options.profile ?? 'containerd';
     this.#profile = profile;
-    this.#creations = new Creations(
-      this.#node,
-      {
-        gates: this.#gates,
-        clock: options.clock ?? systemClock,
-        contention: options.contention,
-        durationMs: (step, name) => this.#durationMs(step, name),
-        injected: (step, name) => this.#gates.takeAnswer(step) ?? options.failures?.[step as Maker]?.(name),
-      },
-      {
-        profile,
-        earlyLogFile: options.earlyLogFile ?? profile !== 'containerd',
-        lateStart: options.lateStart ?? (profile === 'containerd' ? 'undone' : 'completes'),
-      },
-    );
+    const clock = options.clock ?? systemClock;
+    const timing: Timing = {
+      gates: this.#gates,
+      clock,
+      contention: options.contention,
+      durationMs: (step, name) => this.#durationMs(step, name),
+      injected: (step, name) => this.#gates.takeAnswer(step) ?? options.failures?.[step as Maker]?.(name),
+    };
+    this.#processes = new Processes(this.#node, clock);
+    this.#creations = new Creations(this.#node, timing, {
+      profile,
+      earlyLogFile: options.earlyLogFile ?? profile !== 'containerd',
+    });
+    this.#starts = new Starts(this.#node, this.#processes, timing, {
+      profile,
+      lateStart: options.lateStart ?? (profile === 'containerd' ? 'undone' : 'completes'),
+    });
     this.#server = new RawGrpcServer(options.socketPath, (call) => this.serve(call));
   }
 
@@ -170,6 +179,7 @@ export class SimulatedRuntime {
   /** Ends everything; calls under way are cut. */
   async close(): Promise<void> {
     await this.kill();
+    this.#processes.close();
     await this.#server.close();
   }
 
@@ -190,7 +200,7 @@ export class SimulatedRuntime {
 
   /** What was really made or begun, oldest first. */
   get made(): Made {
-    return this.#creations.made;
+    return { ...this.#creations.made, starts: this.#starts.made };
   }
 
   /** Names taken by what is there, by work under way and by rollbacks. */
@@ -225,7 +235,12 @@ export class SimulatedRuntime {
 
   /** Most copies of one container of one pod that ever ran at once. */
   mostCopies(podUid: string, containerName: string): number {
-    return this.#node.mostCopies(podUid, containerName);
+    return this.#processes.mostCopies(podUid, containerName);
+  }
+
+  /** How often the process of a container of a pod began its work, all attempts counted together. */
+  runs(podUid: string, containerName: string): number {
+    return this.#processes.runs(podUid, containerName);
   }
 
   /** Ends a sandbox (NOTREADY, what runs in it EXITED) or a running container without anybody having asked for it. */
@@ -257,7 +272,9 @@ export class SimulatedRuntime {
 
   async #carryOut(call: RawCall, killed: AbortSignal): Promise<RawReply> {
     const { name } = call.method;
-    if (Object.hasOwn(makers, name)) return this.#creations[makers[name as keyof typeof makers]](call, killed);
+    if (name === 'RunPodSandbox') return this.#creations.runPodSandbox(call, killed);
+    if (name === 'CreateContainer') return this.#creations.createContainer(call, killed);
+    if (name === 'StartContainer') return this.#starts.startContainer(call, killed);
     const step = name.charAt(0).toLowerCase() + name.slice(1);
     const injected = this.#gates.takeAnswer(step);
     const over = AbortSignal.any([call.signal, killed]);
@@ -270,6 +287,7 @@ export class SimulatedRuntime {
       {
         node: this.#node,
         creations: this.#creations,
+        starts: this.#starts,
         profile: this.#profile,
         events: this.#options.events ?? true,
         runtimeName: this.#profile === 'containerd' ? 'containerd' : 'cri-o',

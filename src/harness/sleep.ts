@@ -1,6 +1,20 @@
 /** Waiting on a clock until a signal fires. */
 import type { Clock } from '../clock.js';
-import { untilAborted } from './gates.js';
+
+/** Resolves as `promise` does, or as soon as the signal fires, whichever is first. Never rejects by the signal. */
+export async function untilAborted(promise: Promise<unknown>, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  let stop = (): void => undefined;
+  const aborted = new Promise<void>((resolve) => {
+    stop = resolve;
+    signal.addEventListener('abort', stop, { once: true });
+  });
+  try {
+    await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
+}
 
 /** Returns early when the signal fires. */
 export async function sleep(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {

@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
 import { KubeletLike, type KubeletLikeOptions } from '../../src/harness/kubelet/kubelet-like.js';
-import { isRunning } from '../../src/harness/kubelet/timeline.js';
+import { isRunning } from '../../src/harness/kubelet/pod-history.js';
 import { decodeMessage } from '../support/cri-client.js';
 import { type Bench, bench } from './support.js';
 

@@ -1,7 +1,7 @@
 /** Storms of pods on a node that gets slower the more it does at once, in virtual time: the same on every machine. */
 import { setMaxListeners } from 'node:events';
 import t from 'tap';
-import { Contention, type ContentionOptions } from '../../src/harness/contention.js';
+import { Contention, type ContentionOptions } from '../../src/harness/runtime/contention.js';
 import { AdaptiveLimit, type LimitMove } from '../../src/throttle/adaptive-limit.js';
 import { Admission } from '../../src/throttle/admission.js';
 import { type ConcurrencyLimit, fixedLimit } from '../../src/throttle/concurrency-limit.js';

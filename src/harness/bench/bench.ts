@@ -5,8 +5,8 @@ import path from 'node:path';
 import { systemClock } from '../../clock.js';
 import { Random } from '../random.js';
 import type { Report } from '../report-data.js';
+import { armReport, type RunResult } from './arm-report.js';
 import { type Arm, armOf } from './arms.js';
-import { armReport, type Figures } from './figures.js';
 import type { NodeUnderTest } from './node-under-test.js';
 import { podPlans } from './pod-plans.js';
 import type { RealRuntime } from './real-runtime.js';
@@ -21,11 +21,11 @@ export interface BenchOptions {
   readonly repeats: number;
   /** Undefined: simulated. */
   readonly runtime: RealRuntime | undefined;
-  readonly onProgress: (progress: Progress) => void;
+  readonly onProgress: (progress: ArmState) => void;
 }
 
 /** How far an arm is. */
-export interface Progress {
+export interface ArmState {
   readonly arm: string;
   /** From 1. */
   readonly repeat: number;
@@ -39,7 +39,7 @@ export interface Progress {
 export async function runBench(options: BenchOptions, signal: AbortSignal): Promise<Report> {
   const { scenario, seed, repeats, runtime } = options;
   const arms = options.arms.map((name) => armOf(name, scenario, runtime?.name));
-  const runs = new Map(arms.map((arm): [Arm, Figures[]] => [arm, []]));
+  const runs = new Map(arms.map((arm): [Arm, RunResult[]] => [arm, []]));
   const directory = mkdtempSync(path.join(tmpdir(), 'hf-bench-'));
   try {
     for (let repeat = 1; repeat <= repeats; repeat += 1) {
@@ -63,7 +63,7 @@ export async function runBench(options: BenchOptions, signal: AbortSignal): Prom
     pods: scenario.pods,
     repeats,
     runtime: runtime?.name ?? 'simulated',
-    arms: arms.map((arm) => armReport(arm.name, arm.title, runs.get(arm) as [Figures, ...Figures[]])),
+    arms: arms.map((arm) => armReport(arm.name, arm.title, runs.get(arm) as [RunResult, ...RunResult[]])),
   };
 }
 
@@ -93,7 +93,7 @@ async function runOnce(
   repeat: number,
   directory: string,
   signal: AbortSignal,
-): Promise<Figures> {
+): Promise<RunResult> {
   // Each purpose has numbers of its own, so that one arm cannot use up another's.
   const seeds = new Random(seed + repeat - 1);
   const [forPlans, forNode, forKubelet] = [seeds.uint32(), generator(seeds), generator(seeds)];

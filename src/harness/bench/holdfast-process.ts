@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { systemClock } from '../../clock.js';
-import { untilAborted } from '../gates.js';
+import { untilAborted } from '../sleep.js';
 import type { LogLine } from './holdfast-log.js';
 
 const executable = fileURLToPath(new URL('../../../bin/holdfast.js', import.meta.url));

@@ -3,7 +3,7 @@ import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { systemClock } from '../../clock.js';
 import { type Resource, resources } from '../../throttle/pressure.js';
-import type { Contention } from '../contention.js';
+import type { Contention } from '../runtime/contention.js';
 import { repeat } from '../sleep.js';
 
 const everyMs = 500;

@@ -8,7 +8,7 @@ import pLimit from 'p-limit';
 import { systemClock } from '../../clock.js';
 import { ConfigError } from '../../config/config-error.js';
 import { CriCaller } from '../cri-caller.js';
-import type { StringMap } from '../messages.js';
+import type { StringMap } from '../runtime/messages.js';
 import { repeat, sleep } from '../sleep.js';
 import type { NodeUnderTest } from './node-under-test.js';
 

@@ -5,11 +5,11 @@ import { systemClock } from '../../clock.js';
 import { CriCaller } from '../cri-caller.js';
 import { KubeletLike } from '../kubelet/kubelet-like.js';
 import type { PodPlan } from '../kubelet/pod.js';
-import type { PodTimeline } from '../kubelet/timeline.js';
+import type { PodHistory } from '../kubelet/pod-history.js';
 import type { Work } from '../report-data.js';
 import { sleep } from '../sleep.js';
+import { percentile, perDifferent, type RunResult } from './arm-report.js';
 import type { Arm } from './arms.js';
-import { type Figures, percentile, perDifferent } from './figures.js';
 import { begunBy, type PodWork, workOf } from './holdfast-log.js';
 import { HoldfastProcess } from './holdfast-process.js';
 import type { NodeMaking, NodeUnderTest } from './node-under-test.js';
@@ -34,7 +34,7 @@ export interface ArmRun {
 }
 
 /** @throws The signal fired, Holdfast could not be started, or the client could not go on. */
-export async function runArm(run: ArmRun, signal: AbortSignal): Promise<Figures> {
+export async function runArm(run: ArmRun, signal: AbortSignal): Promise<RunResult> {
   const { arm, node, directory } = run;
   if (arm.holdfast === undefined) return bringUp(run, undefined, signal);
   const holdfast = await HoldfastProcess.start(
@@ -52,7 +52,7 @@ export async function runArm(run: ArmRun, signal: AbortSignal): Promise<Figures>
   }
 }
 
-async function bringUp(run: ArmRun, holdfast: HoldfastProcess | undefined, signal: AbortSignal): Promise<Figures> {
+async function bringUp(run: ArmRun, holdfast: HoldfastProcess | undefined, signal: AbortSignal): Promise<RunResult> {
   const { scenario, node, directory, plans, random } = run;
   const { containers, requestTimeoutMs, backoffMs, relistMs, events } = scenario.kubelet;
   const podLogsDirectory = path.join(directory, 'pods');
@@ -96,7 +96,7 @@ async function bringUp(run: ArmRun, holdfast: HoldfastProcess | undefined, signa
     const figures = {
       ...convergence(timelines, plans),
       creationsPerPod: perDifferent(
-        makings === undefined ? (holdfast === undefined ? caller.begun : begunBy(holdfast.log)) : creations(makings),
+        makings === undefined ? (holdfast === undefined ? caller.begun : begunBy(holdfast.log)) : identities(makings),
       ),
       deadlineErrors: errors.deadline,
       reservedErrors: errors.reserved,
@@ -135,9 +135,9 @@ async function cleanUp(kubelet: KubeletLike, node: NodeUnderTest, signal: AbortS
 }
 
 function convergence(
-  timelines: readonly PodTimeline[],
+  timelines: readonly PodHistory[],
   plans: readonly PodPlan[],
-): Pick<Figures, 'converged' | 'runningMs'> {
+): Pick<RunResult, 'converged' | 'runningMs'> {
   const stay = timelines.filter((_, n) => plans[n]?.deleteMs === undefined);
   const times = stay.flatMap((timeline) => runningSince(timeline) ?? []);
   const at = (share: number) => percentile(times, share, stay.length);
@@ -145,7 +145,7 @@ function convergence(
 }
 
 /** Names without the attempt: more than one with the same text was made more than once. */
-function creations(makings: readonly NodeMaking[]): readonly string[] {
+function identities(makings: readonly NodeMaking[]): readonly string[] {
   return makings.filter(({ kind }) => kind !== 'start').map(({ kind, name }) => `${kind} ${name.replace(/_\d+$/, '')}`);
 }
 

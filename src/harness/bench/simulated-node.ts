@@ -1,12 +1,12 @@
 /** A node with a simulated runtime on it, as slow and as faulty as a scenario says: equally so with the same seed. */
 import path from 'node:path';
 import { systemClock } from '../../clock.js';
-import { fixed, logNormal, stalling } from '../capacity.js';
-import { Contention } from '../contention.js';
-import type { Random } from '../draws.js';
-import { failing, restartAt } from '../failures.js';
+import { fixed, logNormal, stalling } from '../runtime/capacity.js';
+import { Contention } from '../runtime/contention.js';
+import type { Uniform } from '../runtime/draws.js';
+import { failing, restartAt } from '../runtime/failures.js';
+import type { Duration } from '../runtime/work.js';
 import { SimulatedRuntime } from '../simulated-runtime.js';
-import type { Duration } from '../work.js';
 import type { NodeMaking, NodeUnderTest } from './node-under-test.js';
 import { keepPressureFiles } from './pressure-files.js';
 import type { Profile, RuntimePart, StepTime } from './scenario.js';
@@ -19,7 +19,7 @@ export class SimulatedNode implements NodeUnderTest {
   readonly #over = new AbortController();
   readonly #inBackground: Promise<void>[];
 
-  private constructor(directory: string, part: RuntimePart, profile: Profile, random: Random) {
+  private constructor(directory: string, part: RuntimePart, profile: Profile, random: Uniform) {
     this.socketPath = path.join(directory, 'r.sock');
     const shares = { fail: part.failures.share, hang: part.failures.hangShare };
     const contention = part.contention && new Contention(systemClock, part.contention);
@@ -47,7 +47,7 @@ export class SimulatedNode implements NodeUnderTest {
    * @param directory Of its own, and short: the socket is made in it.
    * @param random Drawn from as often for every profile.
    */
-  static async start(directory: string, part: RuntimePart, profile: Profile, random: Random): Promise<SimulatedNode> {
+  static async start(directory: string, part: RuntimePart, profile: Profile, random: Uniform): Promise<SimulatedNode> {
     const node = new SimulatedNode(directory, part, profile, random);
     await node.#runtime.listen();
     return node;
@@ -86,7 +86,7 @@ export class SimulatedNode implements NodeUnderTest {
   }
 }
 
-function duration({ medianMs, sigma, stall }: StepTime, random: Random): Duration {
+function duration({ medianMs, sigma, stall }: StepTime, random: Uniform): Duration {
   const baseMs = sigma === 0 ? fixed(medianMs) : logNormal(random, { medianMs, sigma });
   return stall === undefined ? baseMs : stalling(random, { baseMs, stallMs: stall.forMs, share: stall.share });
 }

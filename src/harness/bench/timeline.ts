@@ -1,5 +1,5 @@
 /** From what a kubelet did for a pod to its row in a report. */
-import type { Phase, PodTimeline } from '../kubelet/timeline.js';
+import type { Phase, PodHistory } from '../kubelet/pod-history.js';
 import type { Mark, Span, Timeline } from '../report-data.js';
 import type { PodWork } from './holdfast-log.js';
 
@@ -14,7 +14,7 @@ const states: Readonly<Record<Exclude<Phase, 'deleted'>, CallState>> = {
 };
 
 /** @param durationMs How long it was watched: what lasts until then ends there. */
-export function timelineOf({ name, events }: PodTimeline, behind: PodWork | undefined, durationMs: number): Timeline {
+export function timelineOf({ name, events }: PodHistory, behind: PodWork | undefined, durationMs: number): Timeline {
   const calls = events.flatMap(({ atMs, phase }, n): Span<CallState>[] => {
     const fromMs = Math.round(atMs);
     const toMs = Math.round(Math.min(events[n + 1]?.atMs ?? durationMs, durationMs));
@@ -37,7 +37,7 @@ export function timelineOf({ name, events }: PodTimeline, behind: PodWork | unde
 }
 
 /** Since when it has run with all its containers; undefined: it does not. */
-export function runningSince({ events }: PodTimeline): number | undefined {
+export function runningSince({ events }: PodHistory): number | undefined {
   const last = events.at(-1);
   return last?.phase === 'running' ? Math.round(last.atMs) : undefined;
 }

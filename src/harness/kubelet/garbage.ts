@@ -6,7 +6,7 @@
  */
 import { rmSync } from 'node:fs';
 import path from 'node:path';
-import type { ContainerState, PodSandboxState, StringMap } from '../messages.js';
+import type { ContainerState, PodSandboxState, StringMap } from '../runtime/messages.js';
 import type { Calls } from './calls.js';
 import type { Pod } from './pod.js';
 import { killPod, newestFirst, podUidLabel } from './pod-status.js';

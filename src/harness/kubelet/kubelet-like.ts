@@ -6,15 +6,14 @@
 import { setMaxListeners } from 'node:events';
 import { type Clock, systemClock } from '../../clock.js';
 import { type Caller, CriCaller } from '../cri-caller.js';
-import { untilAborted } from '../gates.js';
-import { repeat, sleep } from '../sleep.js';
+import { repeat, sleep, untilAborted } from '../sleep.js';
 import { Calls } from './calls.js';
 import { followEvents } from './evented-pleg.js';
 import { Garbage } from './garbage.js';
 import { Pleg } from './pleg.js';
 import { Pod, type PodPlan } from './pod.js';
+import { isRunning, type Phase, type PodHistory } from './pod-history.js';
 import { type PodDefaults, Requests } from './requests.js';
-import { isRunning, type Phase, type PodTimeline } from './timeline.js';
 import { PodWorker, type WorkerTools } from './worker.js';
 
 /** Where the calls go: to a unix socket, or wherever the caller takes them; whoever made the caller closes it. */
@@ -88,7 +87,7 @@ export class KubeletLike {
    * @param signal Ends it; calls in flight are cancelled.
    * @returns Once every pod runs or was told to go, or the signal has fired.
    */
-  async run(signal: AbortSignal): Promise<readonly PodTimeline[]> {
+  async run(signal: AbortSignal): Promise<readonly PodHistory[]> {
     this.#startedMs = this.#clock.now();
     const pods = [...this.#pods.values()];
     await this.#live(signal, async ({ begin, over }) => {

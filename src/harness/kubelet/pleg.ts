@@ -3,8 +3,9 @@
  *
  * Source: kubernetes 1.26 pkg/kubelet/pleg/generic.go and container/cache.go.
  */
-import { untilAborted } from '../gates.js';
-import type { ContainerState, PodSandboxState, StringMap } from '../messages.js';
+
+import type { ContainerState, PodSandboxState, StringMap } from '../runtime/messages.js';
+import { untilAborted } from '../sleep.js';
 import type { Calls } from './calls.js';
 import { nothing, type PodStatus, podStatus, podUidLabel } from './pod-status.js';
 

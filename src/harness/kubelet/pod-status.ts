@@ -1,6 +1,6 @@
 /** What the runtime shows of one pod. Source: kubernetes 1.26 pkg/kubelet/kuberuntime/kuberuntime_manager.go:GetPodStatus. */
 import * as grpc from '@grpc/grpc-js';
-import type { ContainerState, PodSandboxMetadata, PodSandboxState, StringMap } from '../messages.js';
+import type { ContainerState, PodSandboxMetadata, PodSandboxState, StringMap } from '../runtime/messages.js';
 import type { Calls } from './calls.js';
 
 export interface SandboxStatus {

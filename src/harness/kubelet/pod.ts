@@ -1,7 +1,7 @@
 /** A pod as a kubelet was given it, and what it keeps of it beside what the runtime shows. */
 import path from 'node:path';
 import { CrashLoops } from './attempts.js';
-import type { Phase, PodEvent, PodTimeline } from './timeline.js';
+import type { Phase, PodEvent, PodHistory } from './pod-history.js';
 
 export interface PodPlan {
   readonly name: string;
@@ -16,7 +16,7 @@ export interface PodPlan {
   readonly isStatic?: boolean;
 }
 
-export class Pod implements PodTimeline {
+export class Pod implements PodHistory {
   readonly plan: PodPlan;
   readonly uid = crypto.randomUUID();
   readonly containers: readonly string[];

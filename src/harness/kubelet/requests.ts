@@ -1,7 +1,7 @@
 /** The configs a kubelet sends to make a sandbox and a container, and the files and directories it makes for them. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import type { StringMap } from '../messages.js';
+import type { StringMap } from '../runtime/messages.js';
 import { gracePeriodSeconds } from './calls.js';
 import type { Pod } from './pod.js';
 import { podUidLabel } from './pod-status.js';

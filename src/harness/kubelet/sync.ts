@@ -8,9 +8,9 @@ import type { Clock } from '../../clock.js';
 import { restartCount, type SandboxDecision, sandboxDecision } from './attempts.js';
 import { type Calls, gracePeriodSeconds } from './calls.js';
 import type { Pod } from './pod.js';
+import { describe, type Phase } from './pod-history.js';
 import { killPod, type PodStatus } from './pod-status.js';
 import type { Requests } from './requests.js';
-import { describe, type Phase } from './timeline.js';
 
 /** What syncs of all pods share. */
 export interface SyncTools {

@@ -1,8 +1,8 @@
 /** A pod's worker: when it tries again. Source: kubernetes 1.26 pkg/kubelet/pod_workers.go. */
 import { type Moment, never, type Pleg } from './pleg.js';
 import type { Pod } from './pod.js';
+import { describe } from './pod-history.js';
 import { type SyncTools, syncPod, terminatePod } from './sync.js';
-import { describe } from './timeline.js';
 
 export interface WorkerTools extends SyncTools {
   readonly pleg: Pleg;

@@ -6,7 +6,7 @@ import { figures, seconds } from './figures.js';
 import { Markup, markup } from './markup.js';
 import { script } from './page-script.js';
 import { style } from './page-style.js';
-import { glyphDefinitions, legend, timelines } from './timeline.js';
+import { glyphDefinitions, legend, timelines } from './timeline-rows.js';
 
 const scriptHash = createHash('sha256').update(script).digest('base64');
 

@@ -2,10 +2,10 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { Metadata, status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
-import { type Containerd, playScenes } from '../support/containerd-scenes.js';
-import { decodeMessage, encodeMessage } from '../support/cri-client.js';
-import { ManualClock } from '../support/manual-clock.js';
-import { bench, create, failure, leavable, runPod } from './support.js';
+import { type Containerd, playScenes } from '../../support/containerd-scenes.js';
+import { decodeMessage, encodeMessage } from '../../support/cri-client.js';
+import { ManualClock } from '../../support/manual-clock.js';
+import { bench, create, failure, leavable, runPod } from '../support.js';
 
 const steps = {
   podSandbox: 'runPodSandbox',

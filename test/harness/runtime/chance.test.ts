@@ -1,12 +1,12 @@
 import { status } from '@grpc/grpc-js';
 import t from 'tap';
-import { logNormal, stalling } from '../../src/harness/capacity.js';
-import { draws } from '../../src/harness/draws.js';
-import { failing, restartAt } from '../../src/harness/failures.js';
-import { Random } from '../../src/harness/random.js';
-import type { Duration } from '../../src/harness/work.js';
-import { ManualClock } from '../support/manual-clock.js';
-import { bench, create, failure, runPod } from './support.js';
+import { Random } from '../../../src/harness/random.js';
+import { logNormal, stalling } from '../../../src/harness/runtime/capacity.js';
+import { draws } from '../../../src/harness/runtime/draws.js';
+import { failing, restartAt } from '../../../src/harness/runtime/failures.js';
+import type { Duration } from '../../../src/harness/runtime/work.js';
+import { ManualClock } from '../../support/manual-clock.js';
+import { bench, create, failure, runPod } from '../support.js';
 
 const names = [...Array(2000).keys()].map((n) => `web-${n}_default_uid-${n}_0`);
 const seeded = (seed: number): (() => number) => {

@@ -1,11 +1,11 @@
 import t from 'tap';
-import type { PodTimeline } from '../../src/harness/kubelet/timeline.js';
-import { timelineTable } from '../../src/harness/timeline-table.js';
+import { demoTable } from '../../src/harness/demo-table.js';
+import type { PodHistory } from '../../src/harness/kubelet/pod-history.js';
 
-const pod = (events: PodTimeline['events']): PodTimeline => ({ name: 'web', uid: 'u', events });
+const pod = (events: PodHistory['events']): PodHistory => ({ name: 'web', uid: 'u', events });
 
 t.test('two timelines stand side by side on one scale, the longer one filling its column', async (t) => {
-  const table = timelineTable(
+  const table = demoTable(
     {
       title: 'left',
       durationMs: 4_400,
@@ -36,5 +36,5 @@ t.test('two timelines stand side by side on one scale, the longer one filling it
 
 t.test('a run that ended at once makes an empty table', async (t) => {
   const side = { title: 'left', durationMs: 0, pods: [pod([])] };
-  t.equal(timelineTable(side, side).split('\n')[2]?.trim(), 'web     |                                              |');
+  t.equal(demoTable(side, side).split('\n')[2]?.trim(), 'web     |                                              |');
 });

@@ -2,7 +2,7 @@
  * A node that gets slower the more it does at once: processor sharing, with a cost of sharing on top. Work under way slows down
  * when other work comes and speeds up when it goes. Knows nothing of what the work is.
  */
-import type { Clock } from '../clock.js';
+import type { Clock } from '../../clock.js';
 
 export interface ContentionOptions {
   /** How much each piece of work at once slows down all of it: `coefficient × (n ÷ capacity − cores)^1.5`, where that is above 0. */
@@ -18,7 +18,7 @@ const keptPerAverage = Math.exp(-2 / 10);
 /** Rounding error of progress, in ms. */
 const tolerance = 1e-6;
 
-interface Work {
+interface Load {
   /** Progress of the node at which it is done, in ms. */
   readonly doneAt: number;
   readonly end: () => void;
@@ -27,7 +27,7 @@ interface Work {
 export class Contention {
   readonly #clock: Clock;
   readonly #options: ContentionOptions;
-  readonly #underWay = new Set<Work>();
+  readonly #underWay = new Set<Load>();
   /** How long uncontended work would have taken for what each piece under way has got done, since the start, in ms. */
   #progress = 0;
   #capacity = 1;
@@ -90,7 +90,7 @@ export class Contention {
     if (signal.aborted) return Promise.resolve();
     return new Promise((resolve) => {
       this.#settle();
-      const work: Work = {
+      const work: Load = {
         doneAt: this.#progress + baseMs,
         end: () => {
           signal.removeEventListener('abort', giveUp);

@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { status } from '@grpc/grpc-js';
 import t from 'tap';
-import { ManualClock } from '../support/manual-clock.js';
-import { bench, create, failure, leavable, runPod } from './support.js';
+import { ManualClock } from '../../support/manual-clock.js';
+import { bench, create, failure, leavable, runPod } from '../support.js';
 
 t.test('a repeat of something finished is answered with its id', async (t) => {
   const it = await bench(t, { profile: 'crio-store' });

@@ -1,7 +1,7 @@
 import { setMaxListeners } from 'node:events';
 import t, { type Test } from 'tap';
-import { Contention } from '../../src/harness/contention.js';
-import { ManualClock } from '../support/manual-clock.js';
+import { Contention } from '../../../src/harness/runtime/contention.js';
+import { ManualClock } from '../../support/manual-clock.js';
 
 /** A node of four cores on which eight pieces of work at once take 1 + 0.125 × 4^1.5 = 2 times as long. */
 function node() {

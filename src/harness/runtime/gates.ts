@@ -3,6 +3,7 @@
  * gRPC's transport nor what the steps do.
  */
 import type * as grpc from '@grpc/grpc-js';
+import { untilAborted } from '../sleep.js';
 
 /**
  * A point a call goes through: a method by its name with a small first letter (`createContainer`: the work has begun and nothing
@@ -30,21 +31,6 @@ export interface InjectedAnswer {
   readonly trailers?: grpc.Metadata;
   /** Never ends by itself. */
   readonly hang?: boolean;
-}
-
-/** Resolves as `promise` does, or as soon as the signal fires, whichever is first. Never rejects by the signal. */
-export async function untilAborted(promise: Promise<unknown>, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  let stop = (): void => undefined;
-  const aborted = new Promise<void>((resolve) => {
-    stop = resolve;
-    signal.addEventListener('abort', stop, { once: true });
-  });
-  try {
-    await Promise.race([promise, aborted]);
-  } finally {
-    signal.removeEventListener('abort', stop);
-  }
 }
 
 class HeldStep implements Hold {

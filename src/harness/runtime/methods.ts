@@ -5,29 +5,30 @@
  * server/sandbox_stop.go, which lets StopPodSandbox of an unknown sandbox succeed.
  */
 import { status } from '@grpc/grpc-js';
-import { type Creations, findOr } from './creations.js';
-import { untilAborted } from './gates.js';
+import { untilAborted } from '../sleep.js';
+import type { Creations } from './creations.js';
+import { findOr } from './find.js';
 import { decode, encode } from './messages.js';
+import type { Container, NodeState, Sandbox } from './node-state.js';
+import type { Profile } from './profiles.js';
+import type { RawCall } from './raw-grpc-server.js';
+import { timestamp } from './stamps.js';
+import type { Starts } from './starts.js';
 import {
-  type Container,
   containerStats,
   containerStatus,
   listedContainer,
-  type NodeState,
   podSandbox,
   podSandboxMetrics,
   podSandboxStats,
   podSandboxStatus,
-  type Sandbox,
-  timestamp,
-} from './node-state.js';
-import type { Profile } from './profiles.js';
-import type { RawCall } from './raw-grpc-server.js';
+} from './views.js';
 import { aborted, StatusError } from './work.js';
 
 export interface Runtime {
   readonly node: NodeState;
   readonly creations: Creations;
+  readonly starts: Starts;
   readonly profile: Profile;
   /** Whether it has GetContainerEvents, and says in PodSandboxStatus what the containers are. */
   readonly events: boolean;
@@ -85,9 +86,9 @@ function ifKnown<T>(find: () => T): T | undefined {
 }
 
 /** A start under way holds the shim that is to end the sandbox; what it starts was not there to be stopped and goes on. */
-async function stopPodSandbox({ node, creations }: Runtime, sandbox: Sandbox, over: AbortSignal): Promise<void> {
+async function stopPodSandbox({ node, starts }: Runtime, sandbox: Sandbox, over: AbortSignal): Promise<void> {
   node.stopContainers(sandbox);
-  await untilAborted(creations.startsEnded(sandbox.id), over);
+  await untilAborted(starts.ended(sandbox.id), over);
   if (over.aborted) throw new StatusError(status.CANCELLED, 'context canceled');
   node.endSandbox(sandbox);
 }

@@ -2,12 +2,12 @@
 import type { ArmReport } from '../report-data.js';
 
 /** What one run of an arm yields. */
-export type Figures = Omit<ArmReport, 'name' | 'title'>;
+export type RunResult = Omit<ArmReport, 'name' | 'title'>;
 
 /** @param runs At least one; the first gives the timelines. */
-export function armReport(name: string, title: string, runs: readonly [Figures, ...Figures[]]): ArmReport {
-  const orNull = (figure: (run: Figures) => number | null) => median(runs.map(figure));
-  const of = (figure: (run: Figures) => number) => orNull(figure) ?? 0;
+export function armReport(name: string, title: string, runs: readonly [RunResult, ...RunResult[]]): ArmReport {
+  const orNull = (figure: (run: RunResult) => number | null) => median(runs.map(figure));
+  const of = (figure: (run: RunResult) => number) => orNull(figure) ?? 0;
   const cpuMs = orNull(({ holdfast }) => holdfast?.cpuMs ?? null);
   const rssBytes = orNull(({ holdfast }) => holdfast?.rssBytes ?? null);
   return {

@@ -3,7 +3,7 @@
  *
  * Source: CRI-O internal/resourcestore/resourcestore.go.
  */
-import type { Clock } from '../clock.js';
+import type { Clock } from '../../clock.js';
 
 /** The first tick after a result came marks it, the second reaps it: it is kept for one to two of these. */
 const tickMs = 60_000;

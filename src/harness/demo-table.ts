@@ -1,9 +1,9 @@
 /** Two runs of the same pods side by side, as text for a terminal. Knows pods' timelines, not where they come from. */
-import type { Phase, PodEvent, PodTimeline } from './kubelet/timeline.js';
+import type { Phase, PodEvent, PodHistory } from './kubelet/pod-history.js';
 
 export interface Side {
   readonly title: string;
-  readonly pods: readonly PodTimeline[];
+  readonly pods: readonly PodHistory[];
   /** How long it was watched, in ms. */
   readonly durationMs: number;
 }
@@ -20,7 +20,7 @@ const marks: Readonly<Record<Phase, string>> = {
 const barWidth = 44;
 
 /** A bar for each pod, one character for each slice of time, then the first pod's events in words. */
-export function timelineTable(left: Side, right: Side): string {
+export function demoTable(left: Side, right: Side): string {
   const sliceMs = Math.max(1, left.durationMs, right.durationMs) / barWidth;
   const rows = left.pods.map((pod, at) => [
     pod.name,
@@ -52,7 +52,7 @@ function line([name = '', left = '', right = '']: readonly string[]): string {
   return [name.padEnd(nameWidth), left.padEnd(barWidth), right].join(' | ').trimEnd();
 }
 
-function bar(pod: PodTimeline | undefined, durationMs: number, sliceMs: number): string {
+function bar(pod: PodHistory | undefined, durationMs: number, sliceMs: number): string {
   let text = '';
   for (let fromMs = 0; fromMs < durationMs; fromMs += sliceMs)
     text += mark(pod?.events ?? [], fromMs, fromMs + sliceMs);
@@ -66,7 +66,7 @@ function mark(events: readonly PodEvent[], fromMs: number, toMs: number): string
   return latest === undefined ? ' ' : marks[latest.phase];
 }
 
-function describe(pod: PodTimeline | undefined): string[] {
+function describe(pod: PodHistory | undefined): string[] {
   return (pod?.events ?? []).map(({ atMs, text, error }) => {
     const told = `${(atMs / 1000).toFixed(2).padStart(5)} s  ${error ? '! ' : ''}${text.replace(/\s+/g, ' ')}`;
     return told.length > barWidth ? `${told.slice(0, barWidth - 3)}...` : told;

@@ -1,9 +1,9 @@
 /** What goes wrong in the simulated runtime: calls that fail or hang, drawn by name and try (draws.ts), and restarts. */
 import { status } from '@grpc/grpc-js';
-import type { Clock } from '../clock.js';
-import { draws, type Random } from './draws.js';
+import type { Clock } from '../../clock.js';
+import { sleep } from '../sleep.js';
+import { draws, type Uniform } from './draws.js';
 import type { InjectedAnswer } from './gates.js';
-import { elapsed } from './work.js';
 
 /** What is put in the place of the answer to a try of a reserved name; undefined: nothing. */
 export type Fate = (name: string) => InjectedAnswer | undefined;
@@ -15,7 +15,7 @@ export interface FailureShares {
   readonly hang?: number;
 }
 
-export function failing(random: Random, { fail = 0, hang = 0 }: FailureShares): Fate {
+export function failing(random: Uniform, { fail = 0, hang = 0 }: FailureShares): Fate {
   const draw = draws(random);
   return (name) => {
     const drawn = draw(name);
@@ -50,10 +50,10 @@ export async function restartAt(
 ): Promise<void> {
   const beganMs = clock.now();
   for (const { atMs, downMs } of restarts) {
-    await elapsed(clock, beganMs + atMs - clock.now(), signal);
+    await sleep(clock, beganMs + atMs - clock.now(), signal);
     if (signal.aborted) return;
     await runtime.kill();
-    await elapsed(clock, downMs, signal);
+    await sleep(clock, downMs, signal);
     await runtime.listen();
   }
 }

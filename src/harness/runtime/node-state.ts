@@ -1,8 +1,7 @@
 /**
- * The sandboxes and containers of a simulated node, and how a runtime shows them: by unique id prefix, in filtered lists, in
- * statuses, stats and events. Knows nothing of calls, and nothing of how sandboxes and containers come to be.
+ * The sandboxes and containers of a simulated node: found by unique id prefix and in filtered lists, with their states and the
+ * events of these. Knows nothing of calls, and nothing of how sandboxes and containers come to be.
  */
-import { randomBytes } from 'node:crypto';
 import type {
   ContainerConfig,
   ContainerState,
@@ -11,6 +10,8 @@ import type {
   PodSandboxState,
   StringMap,
 } from './messages.js';
+import { timestamp } from './stamps.js';
+import { containerStatus, podSandboxStatus } from './views.js';
 
 export interface Sandbox {
   readonly id: string;
@@ -77,25 +78,11 @@ interface Filter {
   readonly label_selector?: StringMap;
 }
 
-let latest = 0n;
-
-/** Nanoseconds since 1970 in decimal, as runtimes stamp; each is later than the one before. */
-export function timestamp(): string {
-  const now = BigInt(Date.now()) * 1_000_000n;
-  latest = now > latest ? now : latest + 1n;
-  return String(latest);
-}
-
-export function newId(): string {
-  return randomBytes(32).toString('hex');
-}
-
 export class NodeState {
   readonly sandboxes = new Map<string, Sandbox>();
   readonly containers = new Map<string, Container>();
   readonly #subscribers = new Set<(event: object) => void>();
   readonly #awaited = new Set<{ count: number; resolve: () => void }>();
-  readonly #mostCopies = new Map<string, number>();
   #addresses = 0;
 
   newIp(): string {
@@ -178,11 +165,6 @@ export class NodeState {
   run(container: Container): void {
     container.state = 'CONTAINER_RUNNING';
     container.startedAt = timestamp();
-    const key = JSON.stringify([container.podUid, container.metadata.name]);
-    this.#mostCopies.set(
-      key,
-      Math.max(this.#mostCopies.get(key) ?? 0, this.runningCopies(container.podUid, container.metadata.name)),
-    );
     this.emit(container.id, 'CONTAINER_STARTED_EVENT', this.sandboxes.get(container.sandboxId));
   }
 
@@ -215,11 +197,6 @@ export class NodeState {
         uid === podUid && metadata.name === containerName && state === 'CONTAINER_RUNNING',
     ).length;
   }
-
-  /** Most copies of one container of one pod that ever ran at once. */
-  mostCopies(podUid: string, containerName: string): number {
-    return this.#mostCopies.get(JSON.stringify([podUid, containerName])) ?? 0;
-  }
 }
 
 /** Without an event: a start that failed has none (containerd, container_start.go:StartContainer). */
@@ -242,119 +219,4 @@ function find<T extends { id: string; hidden: boolean }>(items: ReadonlyMap<stri
 
 function hasLabels(labels: StringMap, selector: StringMap | undefined): boolean {
   return Object.entries(selector ?? {}).every(([key, value]) => labels[key] === value);
-}
-
-/** PodSandbox, as listed. */
-export function podSandbox(sandbox: Sandbox): object {
-  const { id, metadata, state, createdAt, config, runtimeHandler } = sandbox;
-  return {
-    id,
-    metadata,
-    state,
-    created_at: createdAt,
-    labels: config.labels,
-    annotations: config.annotations,
-    runtime_handler: runtimeHandler,
-  };
-}
-
-/** Container, as listed. */
-export function listedContainer(container: Container): object {
-  const { id, sandboxId, metadata, config, state, createdAt } = container;
-  return {
-    id,
-    pod_sandbox_id: sandboxId,
-    metadata,
-    image: config.image ?? undefined,
-    image_ref: 'sha256:0',
-    state,
-    created_at: createdAt,
-    labels: config.labels,
-    annotations: config.annotations,
-  };
-}
-
-export function podSandboxStatus(sandbox: Sandbox): object {
-  const network = sandbox.config.linux?.security_context?.namespace_options?.network ?? 'POD';
-  return {
-    id: sandbox.id,
-    metadata: sandbox.metadata,
-    state: sandbox.state,
-    created_at: sandbox.createdAt,
-    network: { ip: network === 'NODE' || sandbox.state === 'SANDBOX_NOTREADY' ? '' : sandbox.ip },
-    linux: { namespaces: { options: { network } } },
-    labels: sandbox.config.labels,
-    annotations: sandbox.config.annotations,
-    runtime_handler: sandbox.runtimeHandler,
-  };
-}
-
-export function containerStatus(container: Container): object {
-  const { config } = container;
-  return {
-    id: container.id,
-    metadata: container.metadata,
-    state: container.state,
-    created_at: container.createdAt,
-    started_at: container.startedAt,
-    finished_at: container.finishedAt,
-    exit_code: container.exitCode,
-    image: config.image ?? undefined,
-    image_ref: 'sha256:0',
-    reason: container.reason,
-    message: container.message,
-    labels: config.labels,
-    annotations: config.annotations,
-    mounts: config.mounts,
-    log_path: container.logFile ?? '',
-  };
-}
-
-export function containerStats(container: Container): object {
-  const at = timestamp();
-  return {
-    attributes: {
-      id: container.id,
-      metadata: container.metadata,
-      labels: container.config.labels,
-      annotations: container.config.annotations,
-    },
-    ...(container.state === 'CONTAINER_RUNNING'
-      ? {
-          cpu: { timestamp: at, usage_core_nano_seconds: { value: 1_000_000 } },
-          memory: { timestamp: at, working_set_bytes: { value: 1 << 20 } },
-        }
-      : {}),
-    writable_layer: { timestamp: at, fs_id: { mountpoint: '/var/lib/simulated' }, used_bytes: { value: 4096 } },
-  };
-}
-
-export function podSandboxStats(sandbox: Sandbox, containers: readonly Container[]): object {
-  return {
-    attributes: {
-      id: sandbox.id,
-      metadata: sandbox.metadata,
-      labels: sandbox.config.labels,
-      annotations: sandbox.config.annotations,
-    },
-    linux: { cpu: { timestamp: timestamp() }, containers: containers.map(containerStats) },
-  };
-}
-
-export function podSandboxMetrics(sandbox: Sandbox, containers: readonly Container[]): object {
-  const metric = (labels: readonly string[]): object => ({
-    name: 'container_last_seen',
-    timestamp: timestamp(),
-    metric_type: 'GAUGE',
-    label_values: labels,
-    value: { value: 1 },
-  });
-  return {
-    pod_sandbox_id: sandbox.id,
-    metrics: [metric([sandbox.id, sandbox.metadata.name])],
-    container_metrics: containers.map((container) => ({
-      container_id: container.id,
-      metrics: [metric([container.id, container.metadata.name])],
-    })),
-  };
 }

@@ -1,41 +1,27 @@
 /**
- * RunPodSandbox, CreateContainer and StartContainer as containerd 1.6 and as CRI-O carry them out, down to what becomes of work
- * whose caller has left (profiles.ts). Knows no transport.
+ * RunPodSandbox and CreateContainer as containerd 1.6 and as CRI-O carry them out, down to what becomes of work whose caller has
+ * left (profiles.ts). Knows no transport.
  *
- * Source: containerd 1.6 pkg/cri/server/{sandbox_run,container_create,container_start}.go and pkg/registrar; CRI-O
+ * Source: containerd 1.6 pkg/cri/server/{sandbox_run,container_create}.go and pkg/registrar; CRI-O
  * server/{sandbox_run_linux,container_create,utils}.go and internal/resourcestore.
  */
-import { appendFileSync, rmSync } from 'node:fs';
-import path from 'node:path';
+import { rmSync } from 'node:fs';
 import { status } from '@grpc/grpc-js';
-import type { InjectedAnswer } from './gates.js';
-import {
-  type CreateContainerRequest,
-  decode,
-  encode,
-  type PodSandboxConfig,
-  type RunPodSandboxRequest,
-} from './messages.js';
-import {
-  type Container,
-  markExited,
-  type NodeState,
-  newId,
-  type Sandbox,
-  timestamp,
-  UnknownIdError,
-} from './node-state.js';
+import { sleep } from '../sleep.js';
+import { findOr } from './find.js';
+import { logFileOf, openLog } from './log-file.js';
+import { type CreateContainerRequest, decode, encode, type RunPodSandboxRequest } from './messages.js';
+import type { NodeState, Sandbox } from './node-state.js';
 import { type CreationKind, containerName, type Profile, refusal, sandboxName } from './profiles.js';
 import type { RawCall, RawReply } from './raw-grpc-server.js';
 import { ResourceStore } from './resource-store.js';
-import { elapsed, end, labour, type Made, type Making, pass, StatusError, type Timing } from './work.js';
+import { newId, timestamp } from './stamps.js';
+import { end, labour, type Making, newMaking, pass, reply, StatusError, type Timing } from './work.js';
 
 export interface CreationRules {
   readonly profile: Profile;
   /** Whether CreateContainer makes the log file right at its start, as CRI-O's conmon does; containerd makes it at the start. */
   readonly earlyLogFile: boolean;
-  /** What becomes of a start whose caller has left. */
-  readonly lateStart: 'undone' | 'completes';
 }
 
 /** CRI-O lets a retry without a deadline wait this long for the creation it repeats (server/utils.go:getResourceOrWait). */
@@ -61,14 +47,13 @@ interface Plan {
 }
 
 export class Creations {
-  readonly made: Made = { sandboxes: [], containers: [], starts: [] };
+  /** Oldest first. */
+  readonly made: { readonly sandboxes: Making[]; readonly containers: Making[] } = { sandboxes: [], containers: [] };
   readonly #node: NodeState;
   readonly #timing: Timing;
   readonly #rules: CreationRules;
   readonly #names = new Map<string, string>();
   readonly #store: ResourceStore;
-  /** Starts under way. */
-  readonly #starting = new Set<{ readonly sandboxId: string; readonly ended: Promise<unknown> }>();
 
   constructor(node: NodeState, timing: Timing, rules: CreationRules) {
     this.#node = node;
@@ -92,11 +77,6 @@ export class Creations {
     this.#store.removeAll();
   }
 
-  /** Resolves when none of a sandbox's containers is being started. */
-  async startsEnded(sandboxId: string): Promise<void> {
-    await Promise.all([...this.#starting].filter((start) => start.sandboxId === sandboxId).map(({ ended }) => ended));
-  }
-
   runPodSandbox(call: RawCall, killed: AbortSignal): Promise<RawReply> {
     const request = decode<RunPodSandboxRequest>('RunPodSandboxRequest', call.request);
     const { config } = request;
@@ -104,8 +84,9 @@ export class Creations {
     const { metadata } = config;
     const { profile } = this.#rules;
     const name = sandboxName(profile, metadata);
-    const making = this.#making('podSandbox', call, newId(), name, metadata.uid, metadata.attempt);
-    const { id } = making;
+    const id = newId();
+    const identity = { id, name, podUid: metadata.uid, attempt: metadata.attempt };
+    const making = newMaking('podSandbox', call, identity, this.#timing.clock);
     const add = (state: Sandbox['state'], hidden: boolean): void => {
       this.#node.sandboxes.set(id, {
         id,
@@ -146,8 +127,8 @@ export class Creations {
     const { metadata } = config;
     const podUid = podConfig.metadata.uid;
     const name = containerName(this.#rules.profile, metadata, podConfig.metadata);
-    const making = this.#making('container', call, newId(), name, podUid, metadata.attempt);
-    const { id } = making;
+    const id = newId();
+    const making = newMaking('container', call, { id, name, podUid, attempt: metadata.attempt }, this.#timing.clock);
     const logFile = logFileOf(podConfig, config.log_path);
     return this.#create(call, killed, this.made.containers, {
       kind: 'container',
@@ -193,66 +174,6 @@ export class Creations {
     });
   }
 
-  /**
-   * containerd runs a start under its caller's context: when the caller leaves, the task is deleted and the container ends EXITED
-   * with code 128, reason StartError; until that is done it is shown CREATED. `lateStart: 'completes'` is the race it can lose
-   * (kubernetes#139670), and what CRI-O does, whose runtime is not told of the caller. A start cut short by the end of containerd
-   * leaves the container CREATED (restart.go), and its task in the way of the next start.
-   */
-  async startContainer(call: RawCall, killed: AbortSignal): Promise<RawReply> {
-    const { container_id: asked } = decode<{ container_id: string }>('StartContainerRequest', call.request);
-    const container = findOr(status.NOT_FOUND, `an error occurred when try to find container "${asked}"`, () =>
-      this.#node.container(asked),
-    );
-    const refuse = (why: string): StatusError =>
-      new StatusError(status.UNKNOWN, `failed to set starting state for container "${container.id}": ${why}`);
-    if (container.state !== 'CONTAINER_CREATED') throw refuse(`container is in ${container.state} state`);
-    if (container.starting) throw refuse('container is already in starting state');
-    const { id, name, podUid, metadata, sandboxId } = container;
-    const making = this.#making('start', call, id, name, podUid, metadata.attempt);
-    this.made.starts.push(making);
-    const injected = this.#timing.injected('startContainer', name);
-    container.starting = true;
-    const ended = this.#start(container, making, call, killed, injected);
-    const starting = { sandboxId, ended: ended.catch(() => undefined) };
-    this.#starting.add(starting);
-    try {
-      await ended;
-    } finally {
-      this.#starting.delete(starting);
-    }
-    return this.#reply(call, killed, 'startContainer', making, Buffer.alloc(0), injected);
-  }
-
-  async #start(
-    container: Container,
-    making: Making,
-    call: RawCall,
-    killed: AbortSignal,
-    injected: InjectedAnswer | undefined,
-  ): Promise<void> {
-    const { clock } = this.#timing;
-    const giveUp = this.#rules.lateStart === 'completes' ? killed : AbortSignal.any([call.signal, killed]);
-    try {
-      this.#checkSandboxRuns(container);
-      openLog(container.logFile);
-      if (container.startCutShort)
-        throw new StatusError(status.ALREADY_EXISTS, `${noTask}task ${container.id}: already exists`);
-      await labour(this.#timing, 'startContainer', making, call, injected, giveUp);
-      this.#checkSandboxRuns(container);
-      this.#node.run(container);
-      end(making, 'finished', clock);
-    } catch (error) {
-      await pass(this.#timing, 'rollback', container.name, killed);
-      end(making, killed.aborted ? 'cut short' : 'rolled back', clock);
-      if (killed.aborted) container.startCutShort = this.#rules.profile === 'containerd';
-      else markExited(container, 128, 'StartError', startError(error, giveUp));
-      throw error;
-    } finally {
-      container.starting = false;
-    }
-  }
-
   async #create(call: RawCall, killed: AbortSignal, records: Making[], plan: Plan): Promise<RawReply> {
     const { kind, making } = plan;
     const { profile } = this.#rules;
@@ -283,20 +204,7 @@ export class Creations {
       }
       throw error;
     }
-    return this.#reply(call, killed, step, making, plan.answer(making.id), injected);
-  }
-
-  async #reply(
-    call: RawCall,
-    killed: AbortSignal,
-    step: string,
-    making: Making,
-    message: Buffer,
-    injected: InjectedAnswer | undefined,
-  ): Promise<RawReply> {
-    await pass(this.#timing, `${step}Answer`, making.name, killed);
-    if (injected?.headers !== undefined) call.sendHeaders(injected.headers);
-    return { code: status.OK, message, ...(injected?.trailers === undefined ? {} : { trailers: injected.trailers }) };
+    return reply(this.#timing, step, making, call, injected, plan.answer(making.id), killed);
   }
 
   /** A request whose name is taken. */
@@ -309,7 +217,7 @@ export class Creations {
       return { code: status.OK, message: answer(holder) };
     }
     const over = AbortSignal.any([call.signal, killed]);
-    await elapsed(this.#timing.clock, crioStallMs, over);
+    await sleep(this.#timing.clock, crioStallMs, over);
     throw stalled(making.name, over.aborted);
   }
 
@@ -323,23 +231,6 @@ export class Creations {
     });
   }
 
-  #making(
-    kind: Making['kind'],
-    { request, metadata }: RawCall,
-    id: string,
-    name: string,
-    podUid: string,
-    attempt: number,
-  ): Making {
-    const beganMs = this.#timing.clock.now();
-    return {
-      ...{ kind, id, name, podUid, attempt, request, metadata, beganMs },
-      endedMs: undefined,
-      outcome: 'under way',
-      callerLeft: false,
-    };
-  }
-
   /** containerd 1.6 asks for the sandbox's task, so one that was stopped counts as not found. */
   #sandboxForContainer(id: string): Sandbox {
     const sandbox = findOr(status.NOT_FOUND, `failed to find sandbox id "${id}"`, () => this.#node.sandbox(id));
@@ -351,21 +242,6 @@ export class Creations {
     }
     return sandbox;
   }
-
-  #checkSandboxRuns({ sandboxId }: Container): void {
-    const sandbox = this.#node.sandboxes.get(sandboxId);
-    if (sandbox === undefined) throw new StatusError(status.NOT_FOUND, `sandbox "${sandboxId}" not found: not found`);
-    if (sandbox.state === 'SANDBOX_READY') return;
-    throw new StatusError(status.UNKNOWN, `sandbox container "${sandboxId}" is not running`);
-  }
-}
-
-const noTask = 'failed to create containerd task: ';
-
-/** What the status of a container says that could not be started. */
-function startError(error: unknown, giveUp: AbortSignal): string {
-  if (giveUp.aborted) return `${noTask}failed to create shim task: context canceled: unknown`;
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** What a retry of a creation that is still under way ends with. */
@@ -380,30 +256,6 @@ function stalled(name: string, callerLeft: boolean): StatusError {
   );
 }
 
-function logFileOf(pod: PodSandboxConfig, logPath: string): string | undefined {
-  return pod.log_directory === '' || logPath === '' ? undefined : path.join(pod.log_directory, logPath);
-}
-
-/** The kubelet makes the directory, so where there is none no log is wanted. */
-function openLog(file: string | undefined): void {
-  if (file === undefined) return;
-  try {
-    appendFileSync(file, '');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-  }
-}
-
 function noSandbox(id: string): StatusError {
   return new StatusError(status.NOT_FOUND, `failed to find sandbox id "${id}": not found`);
-}
-
-/** @throws {StatusError} With `code` where there is none, UNKNOWN where the id is empty or there are several. */
-export function findOr<T>(code: number, text: string, find: () => T): T {
-  try {
-    return find();
-  } catch (error) {
-    if (!(error instanceof UnknownIdError)) throw error;
-    throw new StatusError(error.isUnknown ? code : status.UNKNOWN, `${text}: ${error.message}`);
-  }
 }

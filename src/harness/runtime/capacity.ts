@@ -1,11 +1,11 @@
 /** How long steps of the simulated runtime take, drawn by name and try (draws.ts). Contention is in contention.ts. */
-import { draws, type Random } from './draws.js';
+import { draws, type Uniform } from './draws.js';
 import type { Duration } from './work.js';
 
 export const fixed = (ms: number): Duration => ms;
 
 /** @param sigma Of the logarithm: 0.5 makes one in a hundred take 3.2 times the median, 1 makes it 10 times. */
-export function logNormal(random: Random, { medianMs, sigma }: { medianMs: number; sigma: number }): Duration {
+export function logNormal(random: Uniform, { medianMs, sigma }: { medianMs: number; sigma: number }): Duration {
   const draw = draws(random);
   return (name) => {
     // Box-Muller; 1 - draw is never 0.
@@ -16,7 +16,7 @@ export function logNormal(random: Random, { medianMs, sigma }: { medianMs: numbe
 
 /** Takes `baseMs`, and `stallMs` more for a share of the calls. */
 export function stalling(
-  random: Random,
+  random: Uniform,
   { baseMs, stallMs, share }: { baseMs: Duration; stallMs: number; share: number },
 ): Duration {
   const draw = draws(random);

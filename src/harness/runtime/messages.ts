@@ -2,7 +2,7 @@
  * CRI messages as plain objects, for both ends of the harness: the simulated runtime and the kubelet-like client. Field names are
  * those of the .proto; enums are names, 64-bit integers decimal strings, unset messages null. Knows no transport.
  */
-import { messageType, service as serviceType } from '../cri/schema.js';
+import { messageType, service as serviceType } from '../../cri/schema.js';
 
 export type StringMap = Readonly<Record<string, string>>;
 

@@ -1,8 +1,8 @@
 import { status } from '@grpc/grpc-js';
 import t from 'tap';
-import { criMethods } from '../../src/harness/messages.js';
-import { CriClient } from '../support/cri-client.js';
-import { type Bench, bench, create, failure, runPod } from './support.js';
+import { criMethods } from '../../../src/harness/runtime/messages.js';
+import { CriClient } from '../../support/cri-client.js';
+import { type Bench, bench, create, failure, runPod } from '../support.js';
 
 async function collect(stream: AsyncIterable<unknown>): Promise<unknown[]> {
   const messages: unknown[] = [];

@@ -3,10 +3,11 @@
  * of it. Knows no profile.
  */
 import * as grpc from '@grpc/grpc-js';
-import type { Clock } from '../clock.js';
+import type { Clock } from '../../clock.js';
+import { sleep, untilAborted } from '../sleep.js';
 import type { Contention } from './contention.js';
-import { type Gates, type InjectedAnswer, type Step, untilAborted } from './gates.js';
-import type { RawCall } from './raw-grpc-server.js';
+import type { Gates, InjectedAnswer, Step } from './gates.js';
+import type { RawCall, RawReply } from './raw-grpc-server.js';
 
 /** Ends a call with a gRPC status. */
 export class StatusError extends Error {
@@ -59,16 +60,6 @@ export interface Timing {
   injected(step: Step, name: string): InjectedAnswer | undefined;
 }
 
-/** Lasts `ms`, or until the signal fires. */
-export async function elapsed(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
-  let cancel = (): void => undefined;
-  const over = new Promise<void>((resolve) => {
-    cancel = clock.after(ms, resolve);
-  });
-  await untilAborted(over, signal);
-  cancel();
-}
-
 /** Goes through one step: its gate, then its duration, contended where it says so. Returns early when the signal fires. */
 export async function pass(
   timing: Timing,
@@ -81,7 +72,7 @@ export async function pass(
   const durationMs = timing.durationMs(step, name);
   if (durationMs <= 0 || signal.aborted) return;
   if (contention !== undefined) return contention.carryOut(durationMs, signal);
-  await elapsed(timing.clock, durationMs, signal);
+  await sleep(timing.clock, durationMs, signal);
 }
 
 /** Lasts until the signal fires. */
@@ -122,6 +113,36 @@ export async function labour(
   } finally {
     call.signal.removeEventListener('abort', noticed);
   }
+}
+
+/** The record of something that is begun now. */
+export function newMaking(
+  kind: Making['kind'],
+  { request, metadata }: RawCall,
+  identity: Pick<Making, 'id' | 'name' | 'podUid' | 'attempt'>,
+  clock: Clock,
+): Making {
+  const beganMs = clock.now();
+  return { kind, ...identity, request, metadata, beganMs, endedMs: undefined, outcome: 'under way', callerLeft: false };
+}
+
+/** The answer to a creation or start that is done, behind the gate of its answer. */
+export async function reply(
+  timing: Timing,
+  step: Step,
+  making: Making,
+  call: RawCall,
+  injected: InjectedAnswer | undefined,
+  message: Buffer,
+  killed: AbortSignal,
+): Promise<RawReply> {
+  await pass(timing, `${step}Answer`, making.name, killed);
+  if (injected?.headers !== undefined) call.sendHeaders(injected.headers);
+  return {
+    code: grpc.status.OK,
+    message,
+    ...(injected?.trailers === undefined ? {} : { trailers: injected.trailers }),
+  };
 }
 
 /** An injected message that takes the place of an answer. */

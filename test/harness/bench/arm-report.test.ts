@@ -1,7 +1,7 @@
 import t from 'tap';
-import { armReport, type Figures, percentile, perDifferent } from '../../../src/harness/bench/figures.js';
+import { armReport, percentile, perDifferent, type RunResult } from '../../../src/harness/bench/arm-report.js';
 
-const run: Figures = {
+const run: RunResult = {
   converged: true,
   runningMs: { p50: 100, p95: 200, all: 300 },
   creationsPerPod: 1,

@@ -13,14 +13,14 @@ export interface PodEvent {
   readonly error: boolean;
 }
 
-export interface PodTimeline {
+export interface PodHistory {
   readonly name: string;
   readonly uid: string;
   readonly events: readonly PodEvent[];
 }
 
 /** Whether all its containers do. */
-export function isRunning({ events }: Pick<PodTimeline, 'events'>): boolean {
+export function isRunning({ events }: Pick<PodHistory, 'events'>): boolean {
   return events.at(-1)?.phase === 'running';
 }
 

@@ -6,13 +6,13 @@ import { createHash } from 'node:crypto';
 import { plainName } from './profiles.js';
 
 /** Uniform in [0, 1). */
-export type Random = () => number;
+export type Uniform = () => number;
 
 /** Draws for the next try of a reserved name; uniform in [0, 1). */
 export type Draw = (name: string) => number;
 
 /** @param random Drawn from once, so each use of the same generator has draws of its own. */
-export function draws(random: Random): Draw {
+export function draws(random: Uniform): Draw {
   const salt = random();
   const tries = new Map<string, number>();
   return (name) => {
