@@ -14,6 +14,8 @@ const marks: Readonly<Record<Phase, string>> = {
   StartContainer: 't',
   waiting: '.',
   running: '=',
+  succeeded: '*',
+  failed: 'x',
   deleted: ' ',
 };
 

@@ -49,7 +49,7 @@ export type Percentiles<Name extends string> = Readonly<Record<Name, number | nu
 export interface Timeline {
   readonly pod: string;
   /** What the client was at: one after the other, without overlap. */
-  readonly calls: readonly Span<'podSandbox' | 'container' | 'start' | 'waiting' | 'running'>[];
+  readonly calls: readonly Span<'podSandbox' | 'container' | 'start' | 'waiting' | 'running' | 'done'>[];
   /** What was done for it behind the client's back: queued in Holdfast, under way in the runtime, or held. */
   readonly work: readonly Work[];
   readonly marks: readonly Mark[];

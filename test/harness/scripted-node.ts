@@ -46,6 +46,7 @@ interface Item {
   readonly network: { readonly ip: string };
   readonly linux: null;
   state: string;
+  exit_code: number;
 }
 
 export const plan = (name: string, more: Partial<PodPlan> = {}): PodPlan => ({
@@ -122,6 +123,16 @@ export class ScriptedNode implements Caller {
     this.containers.set(id, this.#item(id, uid, name, count, `CONTAINER_${state}`, sandboxId, ''));
   }
 
+  /** Its process ends by itself. */
+  end(container: Item | undefined, exitCode: number): void {
+    if (container !== undefined) Object.assign(container, { state: 'CONTAINER_EXITED', exit_code: exitCode });
+  }
+
+  /** Newest first. */
+  named(name: string): Item[] {
+    return [...this.containers.values()].filter(({ metadata }) => metadata.name === name).reverse();
+  }
+
   call<T>(method: string, message: object, timeoutMs: number, signal: AbortSignal): Promise<T> {
     const request = message as Request;
     this.calls.push({ method, request, timeoutMs, signal, atMs: this.nowMs });
@@ -167,6 +178,7 @@ export class ScriptedNode implements Caller {
       network: { ip },
       linux: null,
       state,
+      exit_code: 0,
     };
   }
 

@@ -14,7 +14,7 @@ import { begunBy, type PodWork, workOf } from './holdfast-log.js';
 import { HoldfastProcess } from './holdfast-process.js';
 import type { NodeMaking, NodeUnderTest } from './node-under-test.js';
 import type { Scenario } from './scenario.js';
-import { runningSince, timelineOf } from './timeline.js';
+import { timelineOf, upSince } from './timeline.js';
 import { WatchedCaller } from './watched-caller.js';
 
 /** How long what came too late may take to come, to be seen and to be removed, after all pods were deleted, in ms. */
@@ -86,7 +86,7 @@ async function bringUp(run: ArmRun, holdfast: HoldfastProcess | undefined, signa
     signal.throwIfAborted();
     const durationMs = Math.round(systemClock.now() - beganMs);
     const usage = holdfast?.usage();
-    run.onRunning(timelines.filter((timeline) => runningSince(timeline) !== undefined).length);
+    run.onRunning(timelines.filter((timeline) => upSince(timeline) !== undefined).length);
     const { errors } = caller;
     const makings = node.makings();
     const behind =
@@ -139,7 +139,7 @@ function convergence(
   plans: readonly PodPlan[],
 ): Pick<RunResult, 'converged' | 'runningMs'> {
   const stay = timelines.filter((_, n) => plans[n]?.deleteMs === undefined);
-  const times = stay.flatMap((timeline) => runningSince(timeline) ?? []);
+  const times = stay.flatMap((timeline) => upSince(timeline) ?? []);
   const at = (share: number) => percentile(times, share, stay.length);
   return { converged: times.length === stay.length, runningMs: { p50: at(0.5), p95: at(0.95), all: at(1) } };
 }

@@ -5,12 +5,13 @@ import type { PodWork } from './holdfast-log.js';
 
 type CallState = Timeline['calls'][number]['state'];
 
-const states: Readonly<Record<Exclude<Phase, 'deleted'>, CallState>> = {
+const states: Readonly<Record<Exclude<Phase, 'failed' | 'deleted'>, CallState>> = {
   RunPodSandbox: 'podSandbox',
   CreateContainer: 'container',
   StartContainer: 'start',
   waiting: 'waiting',
   running: 'running',
+  succeeded: 'done',
 };
 
 /** @param durationMs How long it was watched: what lasts until then ends there. */
@@ -19,8 +20,9 @@ export function timelineOf({ name, events }: PodHistory, behind: PodWork | undef
     const fromMs = Math.round(atMs);
     const toMs = Math.round(Math.min(events[n + 1]?.atMs ?? durationMs, durationMs));
     // What ran at the very end ran.
-    const isNothing = phase === 'deleted' || toMs < fromMs || (toMs === fromMs && phase !== 'running');
-    return isNothing ? [] : [{ fromMs, toMs, state: states[phase] }];
+    if (phase === 'deleted' || phase === 'failed' || toMs < fromMs) return [];
+    const lasts = phase === 'running' || phase === 'succeeded';
+    return toMs === fromMs && !lasts ? [] : [{ fromMs, toMs, state: states[phase] }];
   });
   const marks = events.flatMap(({ text, error, ...event }): Mark[] => {
     const atMs = Math.round(event.atMs);
@@ -36,8 +38,8 @@ export function timelineOf({ name, events }: PodHistory, behind: PodWork | undef
   };
 }
 
-/** Since when it has run with all its containers; undefined: it does not. */
-export function runningSince({ events }: PodHistory): number | undefined {
+/** Since when it has run with all its containers, or has been over with success; undefined: neither. */
+export function upSince({ events }: PodHistory): number | undefined {
   const last = events.at(-1);
-  return last?.phase === 'running' ? Math.round(last.atMs) : undefined;
+  return last?.phase === 'running' || last?.phase === 'succeeded' ? Math.round(last.atMs) : undefined;
 }

@@ -1,6 +1,6 @@
 /** Which sandbox and which restart count come next, from what is visible of a pod, and when an exited container may be followed. */
 import { readdirSync } from 'node:fs';
-import type { PodStatus } from './pod-status.js';
+import { newestOf, type PodStatus, restartCountOf } from './pod-status.js';
 
 /** What has to be done about a pod's sandbox. */
 export interface SandboxDecision {
@@ -28,16 +28,19 @@ export function sandboxDecision({ sandboxes }: PodStatus): SandboxDecision {
  *
  * @param logDirectory Of the container; need not exist.
  */
-export function restartCount({ containers }: PodStatus, name: string, logDirectory: string): number {
-  const visible = containers.find(({ metadata }) => metadata.name === name);
-  if (visible !== undefined) return Number(visible.annotations['io.kubernetes.container.restartCount'] ?? 0) + 1;
+export function restartCount(status: PodStatus, name: string, logDirectory: string): number {
+  const visible = newestOf(status, name);
+  if (visible !== undefined) return restartCountOf(visible) + 1;
   const counts = fileNames(logDirectory).map((file) => Number(/(\d+).log(\..*)?/.exec(file)?.[1] ?? -1) + 1);
   return Math.max(0, ...counts);
 }
 
+/** All but directories: links count, whatever they lead to. */
 function fileNames(directory: string): string[] {
   try {
-    return readdirSync(directory, { withFileTypes: true }).flatMap((entry) => (entry.isFile() ? [entry.name] : []));
+    return readdirSync(directory, { withFileTypes: true }).flatMap((entry) =>
+      entry.isDirectory() ? [] : [entry.name],
+    );
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
     throw error;

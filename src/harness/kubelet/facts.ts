@@ -17,7 +17,7 @@ export const facts = {
   15: 'a single READY sandbox with an IP is adopted without RunPodSandbox (kl/kuberuntime/util/util.go:PodSandboxChanged)',
   16: 'if the newest sandbox is not READY, several are, or it has no IP, all are stopped and the newest attempt + 1 is made (kl/kuberuntime/util/util.go:PodSandboxChanged, kl/kuberuntime/kuberuntime_manager.go:SyncPod, :killPodWithSyncResult)',
   17: 'a visible container that does not run, CREATED ones too, is followed by its restart count + 1; one that is UNKNOWN is stopped first (kl/kuberuntime/kuberuntime_container.go:startContainer, kl/kuberuntime/kuberuntime_manager.go:computePodActions, kl/container/helpers.go:ShouldContainerBeRestarted)',
-  18: 'without a visible container the restart count is the highest N of N.log + 1, and 0 without logs (kl/kuberuntime/kuberuntime_container.go:calcRestartCountByLogDir)',
+  18: 'without a visible container the restart count is the highest N of N.log + 1, links as well as files, and 0 without logs (kl/kuberuntime/kuberuntime_container.go:calcRestartCountByLogDir)',
   19: 'the restart count is attempt, log path and annotation (kl/kuberuntime/kuberuntime_container.go:generateContainerConfig)',
   20: 'an error of RunPodSandbox ends the sync (kl/kuberuntime/kuberuntime_manager.go:SyncPod)',
   21: 'after an error of CreateContainer or StartContainer the sync goes on with the next container (kl/kuberuntime/kuberuntime_manager.go:SyncPod)',
@@ -33,6 +33,19 @@ export const facts = {
   31: 'with GetContainerEvents an event replaces what is known of its pod, and any but CREATED wakes the worker (kl/pleg/evented.go:processCRIEvents)',
   32: 'GetContainerEvents has no deadline, and with it a relist comes every 300 s only (kl/cri/remote/remote_runtime.go:GetContainerEvents, kl/kubelet.go:NewMainKubelet)',
   33: 'when GetContainerEvents ends there is a relist and it is called again at once, five times; then there are only relists, every second (kl/pleg/evented.go:watchEventsChannel)',
+  34: 'init containers are made one after the other, each once the one before has exited with 0, and before all others (kl/kuberuntime/kuberuntime_container.go:findNextInitContainerToRun)',
+  35: 'an init container that has failed is followed by its next attempt; with restartPolicy Never the pod has failed (kl/kuberuntime/kuberuntime_manager.go:computePodActions, kl/kubelet_pods.go:getPhase)',
+  36: 'an init container that is CREATED is followed by its next attempt whatever the policy is (kl/kuberuntime/kuberuntime_container.go:findNextInitContainerToRun)',
+  37: 'while a container runs, its init containers count as done, though they may be gone (kl/kuberuntime/kuberuntime_container.go:findNextInitContainerToRun)',
+  38: 'an error of an init container ends the sync (kl/kuberuntime/kuberuntime_manager.go:SyncPod)',
+  39: 'each sync removes init containers that have ended, but the newest of each name; with a new sandbox all go and are run again (kl/kuberuntime/kuberuntime_container.go:pruneInitContainersBeforeStart, :purgeInitContainers)',
+  40: 'a container that has exited is followed with restartPolicy Always, with OnFailure if its code is not 0, with Never not; one that is CREATED is followed always (kl/container/helpers.go:ShouldContainerBeRestarted)',
+  41: 'a pod is over once no container is to be followed: it has succeeded if all codes are 0, and failed otherwise; then what can be seen is stopped, and no more is made (kl/kubelet_pods.go:getPhase, kl/kubelet.go:syncPod)',
+  42: 'with restartPolicy Never no sandbox above attempt 0 is made where a container is visible (kl/kuberuntime/kuberuntime_manager.go:computePodActions)',
+  43: 'with pull policy Always the image is pulled between the look that the restart count is taken from and CreateContainer, one pull at a time on the node (kl/kuberuntime/kuberuntime_container.go:startContainer, kl/images/puller.go:processImagePullRequests)',
+  44: 'log files are looked at after the pull (kl/kuberuntime/kuberuntime_container.go:startContainer)',
+  45: 'a static pod that is deleted and comes back has the same uid, begins once the end of its former life is done, and starts at attempt 0 where nothing of it is visible (kl/config/common.go:applyDefaults, kl/pod_workers.go:UpdatePod, kl/kuberuntime/util/util.go:PodSandboxChanged)',
+  46: 'garbage collection removes the logs of a deleted pod (kl/kuberuntime/kuberuntime_gc.go:evictPodLogsDirectories)',
 } as const;
 
 export type FactNumber = keyof typeof facts;

@@ -5,12 +5,11 @@
  * Source: kubernetes 1.26 pkg/kubelet/kubelet_pods.go:HandlePodCleanups, kuberuntime/kuberuntime_gc.go.
  */
 import { rmSync } from 'node:fs';
-import path from 'node:path';
 import type { ContainerState, PodSandboxState, StringMap } from '../runtime/messages.js';
 import type { Calls } from './calls.js';
 import type { Pod } from './pod.js';
 import { killPod, newestFirst, podUidLabel } from './pod-status.js';
-import { logPath } from './requests.js';
+import { removeContainer } from './remove-container.js';
 
 interface Sandbox {
   readonly id: string;
@@ -34,12 +33,13 @@ const orphanGraceSeconds = 1;
 
 export class Garbage {
   readonly #calls: Calls;
-  readonly #podOf: (uid: string) => Pod | undefined;
+  readonly #podsByUid: ReadonlyMap<string, Pod>;
   readonly #hasWorker: (pod: Pod) => boolean;
 
-  constructor(calls: Calls, podOf: (uid: string) => Pod | undefined, hasWorker: (pod: Pod) => boolean) {
+  /** @param podsByUid Those that are its own. */
+  constructor(calls: Calls, podsByUid: ReadonlyMap<string, Pod>, hasWorker: (pod: Pod) => boolean) {
     this.#calls = calls;
-    this.#podOf = podOf;
+    this.#podsByUid = podsByUid;
     this.#hasWorker = hasWorker;
   }
 
@@ -49,7 +49,7 @@ export class Garbage {
     const orphans = [...grouped(sandboxes, podUid), ...grouped(containers, podUid)].map(([uid]) => uid);
     await Promise.all(
       [...new Set(orphans)].map(async (uid) => {
-        const pod = this.#podOf(uid);
+        const pod = this.#podsByUid.get(uid);
         if (pod === undefined || this.#hasWorker(pod)) return;
         const ids = (items: readonly (Sandbox | Container)[]) =>
           items.filter((item) => podUid(item) === uid).map(({ id }) => id);
@@ -59,7 +59,7 @@ export class Garbage {
   }
 
   /**
-   * Removes what is dead; what cannot be removed stays for the next time.
+   * Removes what is dead, and the logs of what is gone; what cannot be removed stays for the next time.
    *
    * @returns How much of its pods there was before, dead or alive.
    * @throws {grpc.ServiceError} A list failed.
@@ -70,7 +70,10 @@ export class Garbage {
       JSON.stringify([labels[podUidLabel], metadata.name]),
     ).values()) {
       const dead = containers.filter(({ state }) => state !== 'CONTAINER_RUNNING').sort(newestFirst);
-      for (const container of dead.slice(this.#kept(dead[0]))) await this.#removeContainer(container);
+      for (const container of dead.slice(this.#kept(dead[0]))) {
+        const pod = this.#podsByUid.get(podUid(container));
+        await removeContainer(this.#calls, pod, container).catch(() => undefined);
+      }
     }
     const { sandboxes, containers } = await this.#lists();
     const inUse = new Set(containers.map(({ pod_sandbox_id }) => pod_sandbox_id));
@@ -81,21 +84,20 @@ export class Garbage {
         await this.#try('RemovePodSandbox', { pod_sandbox_id: id });
       }
     }
+    for (const pod of this.#podsByUid.values()) {
+      if (this.#isGone(pod)) rmSync(pod.logDirectory, { recursive: true, force: true });
+    }
     return before.sandboxes.length + before.containers.length;
   }
 
   /** How many of the newest stay. */
   #kept(item: Sandbox | Container | undefined): 0 | 1 {
-    const pod = item === undefined ? undefined : this.#podOf(podUid(item));
-    return pod?.isDeleted === true && !this.#hasWorker(pod) ? 0 : 1;
+    const pod = item === undefined ? undefined : this.#podsByUid.get(podUid(item));
+    return pod !== undefined && this.#isGone(pod) ? 0 : 1;
   }
 
-  /** The log goes first (kuberuntime_container.go:removeContainer). */
-  async #removeContainer({ id, metadata, labels, annotations }: Container): Promise<void> {
-    const pod = this.#podOf(labels[podUidLabel] ?? '');
-    const count = Number(annotations['io.kubernetes.container.restartCount'] ?? 0);
-    if (pod !== undefined) rmSync(path.join(pod.logDirectory, logPath(metadata.name, count)), { force: true });
-    await this.#try('RemoveContainer', { container_id: id });
+  #isGone(pod: Pod): boolean {
+    return pod.isDeleted && !this.#hasWorker(pod);
   }
 
   async #try(method: string, request: object): Promise<void> {
@@ -112,7 +114,7 @@ export class Garbage {
       'ListContainers',
       filter(containerState),
     );
-    const isOurs = (item: Sandbox | Container) => this.#podOf(podUid(item)) !== undefined;
+    const isOurs = (item: Sandbox | Container) => this.#podsByUid.get(podUid(item)) !== undefined;
     return { sandboxes: items.filter(isOurs), containers: containers.filter(isOurs) };
   }
 }

@@ -1,7 +1,7 @@
 /**
  * Brings pods up and takes them down as a kubelet 1.26 does, towards the runtime: what it calls, with which deadlines, what it
- * concludes from what it sees, when it tries again. What it claims is in facts.ts, by number. It pulls no images, has no volumes,
- * no probes and no init containers. Knows nothing of what is behind the caller.
+ * concludes from what it sees, when it tries again. What it claims is in facts.ts, by number. It has no volumes, no probes and no
+ * hooks. Knows nothing of what is behind the caller.
  */
 import { setMaxListeners } from 'node:events';
 import { type Clock, systemClock } from '../../clock.js';
@@ -10,9 +10,10 @@ import { repeat, sleep, untilAborted } from '../sleep.js';
 import { Calls } from './calls.js';
 import { followEvents } from './evented-pleg.js';
 import { Garbage } from './garbage.js';
+import { ImagePulls } from './image-pulls.js';
 import { Pleg } from './pleg.js';
 import { Pod, type PodPlan } from './pod.js';
-import { isRunning, type Phase, type PodHistory } from './pod-history.js';
+import type { Phase, PodHistory } from './pod-history.js';
 import { type PodDefaults, Requests } from './requests.js';
 import { PodWorker, type WorkerTools } from './worker.js';
 
@@ -32,6 +33,11 @@ export type KubeletLikeOptions = Destination & {
    * comes every 500 ms and housekeeping every 200 ms.
    */
   readonly relistMs: number;
+  /**
+   * How long an image pull takes, in ms, with pull policy Always; one at a time on the node. Default: the policy is IfNotPresent, and
+   * the image is there.
+   */
+  readonly pullMs?: number;
   /** Whether it uses GetContainerEvents; default false, as the gate EventedPLEG is. */
   readonly events?: boolean;
   /** Default: the system's. Deadlines are the caller's affair: over a socket they are in real time. */
@@ -85,16 +91,22 @@ export class KubeletLike {
    * Brings every pod up as its plan says; at most once.
    *
    * @param signal Ends it; calls in flight are cancelled.
-   * @returns Once every pod runs or was told to go, or the signal has fired.
+   * @returns Once every pod runs, is over or was told to go, for good, or the signal has fired.
    */
   async run(signal: AbortSignal): Promise<readonly PodHistory[]> {
     this.#startedMs = this.#clock.now();
     const pods = [...this.#pods.values()];
     await this.#live(signal, async ({ begin, over }) => {
-      for (const pod of pods) void this.#follow(pod, begin, over);
+      const come = (pod: Pod) => {
+        pod.come();
+        const worker = begin(pod);
+        worker.update();
+        return worker;
+      };
+      for (const pod of pods) void this.#follow(pod, come, over);
       const settled = new Promise<void>((resolve) => {
         this.#recorded = () => {
-          if (pods.every((pod) => pod.isDeleted || isRunning(pod))) resolve();
+          if (pods.every(({ isSettled }) => isSettled)) resolve();
         };
         this.#recorded();
       });
@@ -121,17 +133,20 @@ export class KubeletLike {
     });
   }
 
-  /** Tells of the pod when it comes and when it goes. */
+  /** Tells of the pod when it comes, goes, and comes back. */
   async #follow(pod: Pod, begin: Life['begin'], over: AbortSignal): Promise<void> {
-    const { arriveMs, deleteMs } = pod.plan;
+    const { arriveMs, deleteMs, returnMs } = pod.plan;
     await this.#until(arriveMs, over);
     if (over.aborted) return;
-    pod.seen = new Date().toISOString();
     const worker = begin(pod);
-    worker.update();
     if (deleteMs === undefined) return;
     await this.#until(deleteMs, over);
-    if (!over.aborted) worker.delete();
+    if (over.aborted) return;
+    worker.delete();
+    if (returnMs === undefined) return;
+    await this.#until(returnMs, over);
+    await untilAborted(worker.ended, over);
+    if (!over.aborted) begin(pod);
   }
 
   /** @param atMs Since the start of the run. */
@@ -141,7 +156,7 @@ export class KubeletLike {
 
   /** Does what a kubelet does all the time until `body` has ended. */
   async #live(signal: AbortSignal, body: (life: Life) => Promise<void>): Promise<void> {
-    const { requestTimeoutMs, relistMs: secondMs, backoffMs, events = false } = this.#options;
+    const { requestTimeoutMs, relistMs: secondMs, backoffMs, pullMs, events = false } = this.#options;
     const [clock, random] = [this.#clock, this.#random];
     const done = new AbortController();
     const over = AbortSignal.any([signal, done.signal]);
@@ -156,13 +171,17 @@ export class KubeletLike {
       if (pod !== undefined) workers.get(pod)?.update();
     };
     const pleg = new Pleg(calls, (uid) => this.#pods.has(uid), wake);
-    const garbage = new Garbage(calls, podOf, (pod) => workers.has(pod));
+    const garbage = new Garbage(calls, this.#pods, (pod) => workers.has(pod));
     const record = (pod: Pod, phase: Phase, text: string, error = false) => {
       pod.events.push({ atMs: clock.now() - this.#startedMs, phase, text, error });
       this.#recorded();
     };
     const requests = this.#requests;
-    const tools: WorkerTools = { calls, requests, clock, signal: over, record, pleg, random, backoffMs, secondMs };
+    const pulls = pullMs === undefined ? undefined : new ImagePulls(clock, pullMs, over);
+    const tools: WorkerTools = {
+      ...{ calls, requests, clock, pulls, record, pleg, random, backoffMs, secondMs },
+      signal: over,
+    };
     const begin = (pod: Pod) => {
       const worker = new PodWorker(pod, tools);
       workers.set(pod, worker);

@@ -1,8 +1,16 @@
 /** What a kubelet did for a pod, one thing after the other. */
 import * as grpc from '@grpc/grpc-js';
 
-/** What a pod's worker is doing; `deleted`: nothing any more. */
-export type Phase = 'RunPodSandbox' | 'CreateContainer' | 'StartContainer' | 'waiting' | 'running' | 'deleted';
+/** What a pod's worker is doing; after `succeeded`, `failed` and `deleted`: nothing any more. */
+export type Phase =
+  | 'RunPodSandbox'
+  | 'CreateContainer'
+  | 'StartContainer'
+  | 'waiting'
+  | 'running'
+  | 'succeeded'
+  | 'failed'
+  | 'deleted';
 
 export interface PodEvent {
   /** Since the start of the run. */

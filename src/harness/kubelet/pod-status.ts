@@ -17,6 +17,8 @@ export interface ContainerStatus {
   readonly metadata: { readonly name: string; readonly attempt: number };
   readonly state: ContainerState;
   readonly created_at: string;
+  /** 0 unless it has ended with another. */
+  readonly exit_code: number;
   readonly annotations: StringMap;
 }
 
@@ -29,6 +31,15 @@ export interface PodStatus {
 export const nothing: PodStatus = { sandboxes: [], containers: [] };
 
 export const podUidLabel = 'io.kubernetes.pod.uid';
+
+/** The newest container of a name. */
+export function newestOf({ containers }: PodStatus, name: string): ContainerStatus | undefined {
+  return containers.find(({ metadata }) => metadata.name === name);
+}
+
+export function restartCountOf({ annotations }: Pick<ContainerStatus, 'annotations'>): number {
+  return Number(annotations['io.kubernetes.container.restartCount'] ?? 0);
+}
 
 export function newestFirst(a: { readonly created_at: string }, b: { readonly created_at: string }): number {
   return Number(BigInt(b.created_at) - BigInt(a.created_at));

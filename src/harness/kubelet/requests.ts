@@ -1,6 +1,7 @@
 /** The configs a kubelet sends to make a sandbox and a container, and the files and directories it makes for them. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { exitAnnotations } from '../exit-plan.js';
 import type { StringMap } from '../runtime/messages.js';
 import { gracePeriodSeconds } from './calls.js';
 import type { Pod } from './pod.js';
@@ -80,6 +81,7 @@ export class Requests {
           'io.kubernetes.container.terminationMessagePath': terminationMessagePath,
           'io.kubernetes.container.terminationMessagePolicy': 'File',
           'io.kubernetes.pod.terminationGracePeriod': String(gracePeriodSeconds),
+          ...exitAnnotations(pod.plan.exits?.[name]),
         },
         log_path: logPath(name, restartCount),
         linux: {

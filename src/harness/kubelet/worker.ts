@@ -2,6 +2,7 @@
 import { type Moment, never, type Pleg } from './pleg.js';
 import type { Pod } from './pod.js';
 import { describe } from './pod-history.js';
+import { podOutcome } from './pod-outcome.js';
 import { type SyncTools, syncPod, terminatePod } from './sync.js';
 
 export interface WorkerTools extends SyncTools {
@@ -21,7 +22,7 @@ const resyncSeconds = 60;
 
 export class PodWorker {
   readonly pod: Pod;
-  /** Resolves once the pod is deleted and what was seen of it is stopped. */
+  /** Resolves once the pod is deleted or over, and what was seen of it is stopped. */
   readonly ended: Promise<void>;
   readonly #tools: WorkerTools;
   readonly #end: () => void;
@@ -31,6 +32,8 @@ export class PodWorker {
   #again = false;
   #dueMs = Infinity;
   #synced: Moment = never;
+  /** What has become of the pod by itself. */
+  #outcome: 'succeeded' | 'failed' | undefined;
 
   constructor(pod: Pod, tools: WorkerTools) {
     this.pod = pod;
@@ -77,15 +80,20 @@ export class PodWorker {
     const { pod } = this;
     const { pleg, calls, signal, record } = this.#tools;
     // What came while it waits for the status is the next sync's.
-    const terminates = pod.isDeleted;
+    const ends = pod.isDeleted ? 'deleted' : this.#outcome;
     try {
       const status = await pleg.newerThan(pod.uid, this.#synced, signal);
       if (status === undefined) return [];
-      if (!terminates) return await syncPod(pod, status, this.#tools);
+      if (ends === undefined) {
+        this.#outcome = podOutcome(pod, status);
+        if (this.#outcome === undefined) return await syncPod(pod, status, this.#tools);
+        this.#again = true;
+        return [];
+      }
       await terminatePod(status, calls);
       if (signal.aborted) return [];
       this.#hasEnded = true;
-      record(pod, 'deleted', 'stopped');
+      record(pod, ends, ends === 'deleted' ? 'stopped' : ends, ends === 'failed');
       this.#end();
       return [];
     } catch (error) {

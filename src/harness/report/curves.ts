@@ -1,5 +1,5 @@
-/** How many pods run over time: one curve for each arm, from the timelines of its first repeat. */
-import type { ArmReport, Report } from '../report-data.js';
+/** How many pods run, or have ended with success, over time: one curve for each arm, from the timelines of its first repeat. */
+import type { ArmReport, Report, Timeline } from '../report-data.js';
 import { type Markup, markup } from './markup.js';
 import { percent, ticks, timeLabels, timeLines } from './scale.js';
 
@@ -30,14 +30,25 @@ ${arms.map((arm, at) => {
 /** Colours and dashes that the style sheet has for arms. */
 export const armColours = 6;
 
-/** Pods that ran when the watch ended. */
+/** Pods that ran, or had ended with success, when the watch ended. */
 export function runningAtEnd({ timelines, durationMs }: ArmReport): number {
-  return timelines.filter(({ calls }) => calls.some(({ state, toMs }) => state === 'running' && toMs >= durationMs))
-    .length;
+  return timelines.filter((timeline) => upSpans(timeline).some(({ toMs }) => toMs >= durationMs)).length;
+}
+
+/** When a pod runs or has ended with success, without a gap between the two. */
+function upSpans({ calls }: Timeline): { fromMs: number; toMs: number }[] {
+  const spans: { fromMs: number; toMs: number }[] = [];
+  for (const { fromMs, toMs, state } of calls) {
+    if (state !== 'running' && state !== 'done') continue;
+    const last = spans.at(-1);
+    if (last?.toMs === fromMs) last.toMs = toMs;
+    else spans.push({ fromMs, toMs });
+  }
+  return spans;
 }
 
 function path({ timelines, durationMs }: ArmReport, top: number): string {
-  const running = timelines.flatMap(({ calls }) => calls.filter(({ state }) => state === 'running'));
+  const running = timelines.flatMap(upSpans);
   const steps = [
     ...running.map(({ fromMs }) => ({ atMs: fromMs, by: 1 })),
     ...running.filter(({ toMs }) => toMs < durationMs).map(({ toMs }) => ({ atMs: toMs, by: -1 })),

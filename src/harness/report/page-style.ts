@@ -93,7 +93,7 @@ section:has(#fit:checked) .fit { display: block; }
 .track { flex: 1; min-width: 0; padding: 0 6px; overflow: hidden; }
 section:has(#fit:checked) .track svg { width: var(--fit); }
 .podSandbox { fill: var(--sandbox); } .container { fill: var(--container); } .start { fill: var(--start); }
-.running { fill: var(--running); } .waiting { fill: var(--waiting); } .held { fill: var(--held); }
+.running { fill: var(--running); } .done { fill: var(--running); fill-opacity: .5; } .waiting { fill: var(--waiting); } .held { fill: var(--held); }
 .queued { fill: url(#dots); } .dot { fill: var(--waiting); } .ghost { fill: var(--page); }
 .podSandbox.thrown-away { fill: url(#lost-podSandbox); } .container.thrown-away { fill: url(#lost-container); }
 .start.thrown-away { fill: url(#lost-start); }

@@ -10,6 +10,7 @@ const callNames: Readonly<Record<Timeline['calls'][number]['state'], string>> = 
   start: 'StartContainer',
   waiting: 'waiting to retry',
   running: 'running',
+  done: 'ended with success',
 };
 
 const workNames: Readonly<Record<Work['state'], string>> = {

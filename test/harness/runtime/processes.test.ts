@@ -55,6 +55,7 @@ t.test('a process that is told nothing runs on', async (t) => {
   const it = await bench(t, { clock });
   const pod = it.pod();
   await start(it, await create(it, pod, await runPod(it, pod)));
+  t.equal(clock.pending, 0);
   await clock.advance(1e9);
   t.match(it.runtime.containers, [{ state: 'CONTAINER_RUNNING' }]);
 });
