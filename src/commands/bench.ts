@@ -116,6 +116,7 @@ async function bench(
   const asked = readScenario(given('scenario', benchOptions.scenario.kind) ?? benchOptions.scenario.default);
   const scenario = { ...asked, pods: given('pods', benchOptions.pods.kind) ?? asked.pods };
   checkPods(scenario);
+  if (socketPath !== undefined) checkReal(scenario);
   const arms = armsOf(given('arms', benchOptions.arms.kind), scenario, socketPath !== undefined);
   const seed = given('seed', benchOptions.seed.kind) ?? 1;
   const repeats = given('repeat', benchOptions.repeat.kind) ?? 1;
@@ -155,9 +156,16 @@ function armsOf(asked: readonly ArmName[] | undefined, { arms }: Scenario, isRea
   throw new ConfigError(`--arms: ${foreign} is simulated; with --runtime give one of ${realArms.join(', ')}`);
 }
 
-function checkPods({ pods, kubelet: { critical } }: Scenario): void {
-  if (critical === undefined || critical.pods <= pods) return;
-  throw new ConfigError(`--pods: ${pods} are fewer than the scenario's ${critical.pods} critical pods`);
+function checkPods({ pods, kubelet: { critical, static: statics } }: Scenario): void {
+  const [first, others] = [critical?.pods ?? 0, statics?.pods ?? 0];
+  if (first + others <= pods) return;
+  const what = [first > 0 ? `${first} critical` : [], others > 0 ? `${others} static` : []].flat().join(' and ');
+  throw new ConfigError(`--pods: ${pods} are fewer than the scenario's ${what} pods`);
+}
+
+function checkReal({ name, kubelet: { exits, initContainers } }: Scenario): void {
+  if (exits === undefined && initContainers === undefined) return;
+  throw new ConfigError(`--runtime: containers of ${name} end by themselves, which only simulated ones do`);
 }
 
 function optionValue<T>(name: string, given: unknown, kind: Kind<T>): T | undefined {

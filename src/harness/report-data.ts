@@ -30,6 +30,10 @@ export interface ArmReport {
   readonly otherErrors: number;
   /** Containers that ran with an attempt above 0. */
   readonly restarts: number;
+  /** Of a container that ran. */
+  readonly highestAttempt: number;
+  /** Of pods that end by themselves; null: there are none, or the runtime does not tell. */
+  readonly work: WorkDone | null;
   /** Containers of which two copies ever ran at once. */
   readonly duplicatesAlive: number;
   /** Pod sandboxes and containers the runtime still had after the client had removed every pod it saw. */
@@ -41,6 +45,16 @@ export interface ArmReport {
   /** How long it was watched. */
   readonly durationMs: number;
   readonly timelines: readonly Timeline[];
+}
+
+/** How often the work of pods was done: that is, each of their containers' processes run. */
+export interface WorkDone {
+  /** How many there are. */
+  readonly pods: number;
+  /** Of how many each container ran exactly once. */
+  readonly once: number;
+  /** Of how many a container ran more than once. */
+  readonly more: number;
 }
 
 export type Percentiles<Name extends string> = Readonly<Record<Name, number | null>>;

@@ -1,5 +1,5 @@
 /** From what was seen of the repeats of an arm to its figures. */
-import type { ArmReport } from '../report-data.js';
+import type { ArmReport, WorkDone } from '../report-data.js';
 
 /** What one run of an arm yields. */
 export type RunResult = Omit<ArmReport, 'name' | 'title'>;
@@ -24,6 +24,8 @@ export function armReport(name: string, title: string, runs: readonly [RunResult
     reservedErrors: of(({ reservedErrors }) => reservedErrors),
     otherErrors: of(({ otherErrors }) => otherErrors),
     restarts: of(({ restarts }) => restarts),
+    highestAttempt: of(({ highestAttempt }) => highestAttempt),
+    work: workOf(runs),
     duplicatesAlive: of(({ duplicatesAlive }) => duplicatesAlive),
     leftOvers: of(({ leftOvers }) => leftOvers),
     listMs: { p50: orNull(({ listMs }) => listMs.p50), p99: orNull(({ listMs }) => listMs.p99) },
@@ -31,6 +33,13 @@ export function armReport(name: string, title: string, runs: readonly [RunResult
     durationMs: of(({ durationMs }) => durationMs),
     timelines: runs[0].timelines,
   };
+}
+
+function workOf(runs: readonly RunResult[]): RunResult['work'] {
+  const works = runs.flatMap(({ work }) => work ?? []);
+  const of = (figure: (work: WorkDone) => number) => median(works.map(figure)) ?? 0;
+  if (works.length < runs.length) return null;
+  return { pods: of(({ pods }) => pods), once: of(({ once }) => once), more: of(({ more }) => more) };
 }
 
 /** Null counts as endless, and is the median where that is. */

@@ -15,6 +15,10 @@ export interface NodeUnderTest {
   makings(): readonly NodeMaking[] | undefined;
   /** Containers that ran with an attempt above 0. */
   restarts(): number;
+  /** Of a container that ran. */
+  highestAttempt(): number;
+  /** How often the process of a container of a pod ran; undefined: it does not tell. */
+  runs(podUid: string, containerName: string): number | undefined;
   /** Containers of which two copies ran at once. */
   duplicatesAlive(): number;
   /** Pod sandboxes and containers that are there. */

@@ -168,6 +168,7 @@ class RealNode implements NodeUnderTest {
   readonly #over = new AbortController();
   #looking: Promise<void> = Promise.resolve();
   readonly #restarted = new Set<string>();
+  #highestAttempt = 0;
   readonly #duplicated = new Set<string>();
 
   constructor(
@@ -192,6 +193,14 @@ class RealNode implements NodeUnderTest {
 
   restarts(): number {
     return this.#restarted.size;
+  }
+
+  highestAttempt(): number {
+    return this.#highestAttempt;
+  }
+
+  runs(): undefined {
+    return undefined;
   }
 
   duplicatesAlive(): number {
@@ -219,6 +228,7 @@ class RealNode implements NodeUnderTest {
     for (const { id, state, metadata, labels } of containers) {
       if (state !== 'CONTAINER_RUNNING') continue;
       if (metadata.attempt > 0) this.#restarted.add(id);
+      this.#highestAttempt = Math.max(this.#highestAttempt, metadata.attempt);
       const identity = `${labels[podUidLabel]} ${metadata.name}`;
       if (seen.has(identity)) this.#duplicated.add(identity);
       seen.add(identity);

@@ -4,9 +4,9 @@ import path from 'node:path';
 import { systemClock } from '../../clock.js';
 import { CriCaller } from '../cri-caller.js';
 import { KubeletLike } from '../kubelet/kubelet-like.js';
-import type { PodPlan } from '../kubelet/pod.js';
+import { containerNames, endsByItself, type PodPlan } from '../kubelet/pod.js';
 import type { PodHistory } from '../kubelet/pod-history.js';
-import type { Work } from '../report-data.js';
+import type { Work, WorkDone } from '../report-data.js';
 import { sleep } from '../sleep.js';
 import { percentile, perDifferent, type RunResult } from './arm-report.js';
 import type { Arm } from './arms.js';
@@ -54,7 +54,7 @@ export async function runArm(run: ArmRun, signal: AbortSignal): Promise<RunResul
 
 async function bringUp(run: ArmRun, holdfast: HoldfastProcess | undefined, signal: AbortSignal): Promise<RunResult> {
   const { scenario, node, directory, plans, random } = run;
-  const { containers, requestTimeoutMs, backoffMs, relistMs, events } = scenario.kubelet;
+  const { containers, requestTimeoutMs, backoffMs, relistMs, events, pullMs } = scenario.kubelet;
   const podLogsDirectory = path.join(directory, 'pods');
   mkdirSync(podLogsDirectory);
   let watching = true;
@@ -71,6 +71,7 @@ async function bringUp(run: ArmRun, holdfast: HoldfastProcess | undefined, signa
       relistMs,
       events,
       random,
+      ...(pullMs === undefined ? {} : { pullMs }),
       ...(node.imageName === undefined ? {} : { imageName: node.imageName }),
       ...(node.podDefaults === undefined ? {} : { podDefaults: node.podDefaults }),
     });
@@ -80,7 +81,8 @@ async function bringUp(run: ArmRun, holdfast: HoldfastProcess | undefined, signa
     const watched = new AbortController();
     const cancel = systemClock.after(scenario.watchMs, () => watched.abort());
     node.begin();
-    const timelines = await kubelet.run(AbortSignal.any([signal, watched.signal]));
+    const limit = AbortSignal.any([signal, watched.signal]);
+    const timelines = await kubelet.run(limit, scenario.watchesAll);
     cancel();
     watching = false;
     signal.throwIfAborted();
@@ -109,7 +111,14 @@ async function bringUp(run: ArmRun, holdfast: HoldfastProcess | undefined, signa
     };
     const leftOvers = await cleanUp(kubelet, node, signal);
     // Late copies are copies too.
-    return { ...figures, restarts: node.restarts(), duplicatesAlive: node.duplicatesAlive(), leftOvers };
+    return {
+      ...figures,
+      restarts: node.restarts(),
+      highestAttempt: node.highestAttempt(),
+      work: workDone(timelines, plans, node),
+      duplicatesAlive: node.duplicatesAlive(),
+      leftOvers,
+    };
   } finally {
     caller.close();
   }
@@ -138,10 +147,24 @@ function convergence(
   timelines: readonly PodHistory[],
   plans: readonly PodPlan[],
 ): Pick<RunResult, 'converged' | 'runningMs'> {
-  const stay = timelines.filter((_, n) => plans[n]?.deleteMs === undefined);
+  const stay = timelines.filter((_, n) => plans[n]?.deleteMs === undefined || plans[n].returnMs !== undefined);
   const times = stay.flatMap((timeline) => upSince(timeline) ?? []);
   const at = (share: number) => percentile(times, share, stay.length);
   return { converged: times.length === stay.length, runningMs: { p50: at(0.5), p95: at(0.95), all: at(1) } };
+}
+
+function workDone(timelines: readonly PodHistory[], plans: readonly PodPlan[], node: NodeUnderTest): WorkDone | null {
+  const runs = timelines.flatMap(({ uid }, n) => {
+    const plan = plans[n];
+    if (plan === undefined || !endsByItself(plan)) return [];
+    return [containerNames(plan).map((name) => node.runs(uid, name))];
+  });
+  if (runs.length === 0 || runs.flat().includes(undefined)) return null;
+  return {
+    pods: runs.length,
+    once: runs.filter((ofPod) => ofPod.every((count) => count === 1)).length,
+    more: runs.filter((ofPod) => ofPod.some((count) => count !== undefined && count > 1)).length,
+  };
 }
 
 /** Names without the attempt: more than one with the same text was made more than once. */

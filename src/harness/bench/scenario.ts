@@ -10,6 +10,8 @@ import { readConfigFile } from '../../config/file.js';
 import { choice, count, duration, flag, type Kind, rate } from '../../config/kinds.js';
 import { type Option, options } from '../../config/options.js';
 import { resources } from '../../throttle/pressure.js';
+import type { ExitPlan } from '../exit-plan.js';
+import type { RestartPolicy } from '../kubelet/pod.js';
 import { Fields } from './fields.js';
 
 /** Profiles of the simulated runtime. */
@@ -27,6 +29,8 @@ export interface Scenario {
   readonly pods: number;
   /** How long an arm is watched at most. */
   readonly watchMs: number;
+  /** Whether it is watched for all of that time, also when all pods run. */
+  readonly watchesAll: boolean;
   /** Whether the arms run at the same time. */
   readonly sideBySide: boolean;
   readonly kubelet: KubeletPart;
@@ -44,11 +48,21 @@ export interface KubeletPart {
   readonly arrivalsPerSecond: number | undefined;
   /** Per pod. */
   readonly containers: number;
+  /** How containers end by themselves; undefined: they do not. */
+  readonly exits: ExitPlan | undefined;
+  /** Of each pod, and how long each runs before it ends with 0. */
+  readonly initContainers: { readonly count: number; readonly runMs: number } | undefined;
+  /** Pods take turns. */
+  readonly restartPolicies: readonly [RestartPolicy, ...RestartPolicy[]];
+  /** How long an image pull takes, before each container; undefined: nothing is pulled. */
+  readonly pullMs: number | undefined;
   readonly events: boolean;
   /** A share of the pods is deleted so long after it was asked for. */
   readonly delete: { readonly share: number; readonly afterMs: number } | undefined;
   /** So many of the pods are in kube-system, and are asked for at once, so long after the beginning. */
   readonly critical: { readonly pods: number; readonly afterMs: number } | undefined;
+  /** So many of the pods are static: they are in kube-system, are deleted once and come back with their uid, and do not end. */
+  readonly static: { readonly pods: number; readonly deleteMs: number; readonly returnMs: number } | undefined;
 }
 
 /** How long a step takes: log-normal around its median (sigma 0: always as long), and longer for a share of the calls. */
@@ -99,6 +113,17 @@ const arrivals: Kind<number> = {
     given === 'at-once' ? 0 : given.endsWith('/s') ? rate(1_000).parse(given.slice(0, -2)) : undefined,
 };
 
+const restartPolicies: Readonly<Record<string, RestartPolicy>> = {
+  always: 'Always',
+  'on-failure': 'OnFailure',
+  never: 'Never',
+};
+
+const restartPolicy: Kind<RestartPolicy> = {
+  allowed: `one of ${Object.keys(restartPolicies).join(', ')}`,
+  parse: (given) => restartPolicies[given],
+};
+
 const armOrStrategies = choice(...armNames, 'strategies');
 
 /** Names of arms with commas between them, each arm once; `strategies` stands for four. */
@@ -141,6 +166,7 @@ export function readScenario(asked: string): Scenario {
     description: fields.value('description', text).replace(/\s+/g, ' '),
     pods: fields.value('pods', podCount),
     watchMs: fields.value('watch', someTime),
+    watchesAll: fields.value('watch-all', flag, false),
     sideBySide: fields.value('side-by-side', flag, false),
     kubelet: kubeletPart(kubelet),
     runtime: runtimePart(runtime),
@@ -149,12 +175,25 @@ export function readScenario(asked: string): Scenario {
   };
 }
 
-const topLevel = ['description', 'pods', 'watch', 'side-by-side', 'kubelet', 'runtime', 'arms', 'holdfast'];
+const topLevel = [
+  'description',
+  'pods',
+  'watch',
+  'watch-all',
+  'side-by-side',
+  'kubelet',
+  'runtime',
+  'arms',
+  'holdfast',
+];
 
 function kubeletPart(fields: Fields): KubeletPart {
   const backoff = fields.mapping('backoff');
   const deletion = fields.optionalMapping('delete');
   const critical = fields.optionalMapping('critical');
+  const exits = fields.optionalMapping('exits');
+  const init = fields.optionalMapping('init-containers');
+  const statics = fields.optionalMapping('static');
   const least = backoff.value('least', time, 10_000);
   const longest = backoff.value('longest', time, Math.max(15_000, least));
   if (longest < least) throw backoff.refusal('longest', 'at least as much as for least');
@@ -164,12 +203,38 @@ function kubeletPart(fields: Fields): KubeletPart {
     relistMs: fields.value('relist', someTime, 1_000),
     arrivalsPerSecond: fields.value('arrivals', arrivals, 0) || undefined,
     containers: fields.value('containers', count(1, 20), 1),
+    exits: exits && exitPlan(exits),
+    initContainers: init && { count: init.value('count', count(1, 20)), runMs: init.value('run', time) },
+    restartPolicies: restartPoliciesOf(fields),
+    pullMs: fields.optional('pull', someTime),
     events: fields.value('events', flag, false),
     delete: deletion && { share: deletion.value('share', share), afterMs: deletion.value('after', time) },
     critical: critical && { pods: critical.value('pods', podCount), afterMs: critical.value('after', time) },
+    static: statics && staticPart(statics),
   };
-  for (const mapping of [fields, backoff, deletion, critical]) mapping?.end();
+  for (const mapping of [fields, backoff, deletion, critical, exits, init, statics]) mapping?.end();
   return part;
+}
+
+function exitPlan(fields: Fields): ExitPlan {
+  const times = fields.optional('times', count(1, 1_000));
+  return {
+    afterMs: fields.value('after', time),
+    code: fields.value('code', count(0, 255), 0),
+    ...(times === undefined ? {} : { times }),
+  };
+}
+
+function restartPoliciesOf(fields: Fields): KubeletPart['restartPolicies'] {
+  const [first, ...others] = fields.list('restart-policy', restartPolicy) ?? [];
+  return first === undefined ? ['Always'] : [first, ...others];
+}
+
+function staticPart(fields: Fields): KubeletPart['static'] {
+  const deleteMs = fields.value('delete', time);
+  const returnMs = fields.value('return', time);
+  if (returnMs <= deleteMs) throw fields.refusal('return', 'more than for delete');
+  return { pods: fields.value('pods', podCount), deleteMs, returnMs };
 }
 
 function runtimePart(fields: Fields): RuntimePart {

@@ -66,6 +66,15 @@ export class SimulatedNode implements NodeUnderTest {
     return this.#runtime.made.starts.filter(({ attempt, outcome }) => attempt > 0 && outcome === 'finished').length;
   }
 
+  highestAttempt(): number {
+    const ran = this.#runtime.made.starts.filter(({ outcome }) => outcome === 'finished');
+    return Math.max(0, ...ran.map(({ attempt }) => attempt));
+  }
+
+  runs(podUid: string, containerName: string): number {
+    return this.#runtime.runs(podUid, containerName);
+  }
+
   duplicatesAlive(): number {
     const containers = new Map(
       this.#runtime.made.containers.map(({ podUid, name }) => [`${podUid} ${containerOf(name)}`, { podUid, name }]),

@@ -91,9 +91,10 @@ export class KubeletLike {
    * Brings every pod up as its plan says; at most once.
    *
    * @param signal Ends it; calls in flight are cancelled.
+   * @param toTheEnd Whether to go on until the signal fires, whatever the pods do.
    * @returns Once every pod runs, is over or was told to go, for good, or the signal has fired.
    */
-  async run(signal: AbortSignal): Promise<readonly PodHistory[]> {
+  async run(signal: AbortSignal, toTheEnd = false): Promise<readonly PodHistory[]> {
     this.#startedMs = this.#clock.now();
     const pods = [...this.#pods.values()];
     await this.#live(signal, async ({ begin, over }) => {
@@ -106,7 +107,7 @@ export class KubeletLike {
       for (const pod of pods) void this.#follow(pod, come, over);
       const settled = new Promise<void>((resolve) => {
         this.#recorded = () => {
-          if (pods.every(({ isSettled }) => isSettled)) resolve();
+          if (!toTheEnd && pods.every(({ isSettled }) => isSettled)) resolve();
         };
         this.#recorded();
       });

@@ -30,6 +30,19 @@ export interface PodPlan {
   readonly isStatic?: boolean;
 }
 
+/** Init containers first. */
+export function containerNames({ containers = ['app'], initContainers = [] }: PodPlan): readonly string[] {
+  return [...initContainers, ...containers];
+}
+
+/** Whether it comes to an end that is not its deletion. */
+export function endsByItself({ restartPolicy = 'Always', containers = ['app'], exits }: PodPlan): boolean {
+  return (
+    restartPolicy !== 'Always' &&
+    containers.every((name) => exits?.[name] !== undefined && exits[name].times === undefined)
+  );
+}
+
 export class Pod implements PodHistory {
   readonly plan: PodPlan;
   readonly uid = crypto.randomUUID();
@@ -66,11 +79,10 @@ export class Pod implements PodHistory {
 
   /** Whether nothing more is to become of it: it is deleted or over, or it runs and does not end by itself. */
   get isSettled(): boolean {
-    const { returnMs, exits } = this.plan;
+    const { returnMs } = this.plan;
     if (this.#lives < (returnMs === undefined ? 1 : 2)) return false;
     if (this.isDeleted || this.phase === 'succeeded' || this.phase === 'failed') return true;
-    const ends = (name: string) => exits?.[name] !== undefined && exits[name].times === undefined;
-    return this.phase === 'running' && (this.restartPolicy === 'Always' || !this.containers.every(ends));
+    return this.phase === 'running' && !endsByItself(this.plan);
   }
 
   get name(): string {

@@ -13,7 +13,9 @@ interface Definition {
   readonly name: string;
   readonly note: string;
   readonly value: (arm: ArmReport) => number | null;
-  readonly format: (value: number) => string;
+  readonly format: (value: number, arm: ArmReport) => string;
+  /** Whether it is left out where no arm has it. */
+  readonly isOptional?: boolean;
 }
 
 export const none = '—';
@@ -32,6 +34,15 @@ const definitions: readonly Definition[] = [
   definition('"name reserved" errors', 'refused: still being made', (arm) => arm.reservedErrors, count),
   definition('other errors', 'of creations and starts', (arm) => arm.otherErrors, count),
   definition('restarts', 'containers with an attempt above 0', (arm) => arm.restarts, count),
+  definition('highest attempt', 'of a container that ran', (arm) => arm.highestAttempt, count),
+  {
+    ...definition('work done exactly once', 'each container ran once', (arm) => arm.work?.once ?? null, ofPods),
+    isOptional: true,
+  },
+  {
+    ...definition('work done more than once', 'a container ran again', (arm) => arm.work?.more ?? null, ofPods),
+    isOptional: true,
+  },
   definition('duplicates', 'containers that ran twice at once', (arm) => arm.duplicatesAlive, count),
   definition('left over', 'after all pods were removed', (arm) => arm.leftOvers, count),
   definition('list calls, p50', 'while pods came up', (arm) => arm.listMs.p50, milliseconds),
@@ -47,13 +58,16 @@ export function figures({ arms }: Report): Figure[] {
     note: 'in each repeat',
     cells: arms.map((arm) => ({ text: arm.converged ? 'yes' : 'no', ratio: undefined })),
   };
-  const numbers = definitions.map(({ name, note, value, format }) => ({
+  const shown = definitions.filter(
+    ({ value, isOptional }) => isOptional !== true || arms.some((arm) => value(arm) !== null),
+  );
+  const numbers = shown.map(({ name, note, value, format }) => ({
     name,
     note,
     cells: arms.map((arm) => {
       const own = value(arm);
       return {
-        text: own === null ? none : format(own),
+        text: own === null ? none : format(own, arm),
         ratio: direct === undefined || arm === direct ? undefined : ratio(own, value(direct)),
       };
     }),
@@ -74,6 +88,10 @@ function ratio(own: number | null, direct: number | null): string | undefined {
   if (own === null || direct === null || direct === 0) return undefined;
   const times = own / direct;
   return `${times.toFixed(times < 10 ? 2 : 0)}×`;
+}
+
+function ofPods(value: number, { work }: ArmReport): string {
+  return `${count(value)} of ${work?.pods ?? 0} pods`;
 }
 
 /** Medians of two repeats can lie between whole numbers. */

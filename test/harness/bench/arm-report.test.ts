@@ -9,6 +9,8 @@ const run: RunResult = {
   reservedErrors: 0,
   otherErrors: 1,
   restarts: 0,
+  highestAttempt: 0,
+  work: null,
   duplicatesAlive: 0,
   leftOvers: 0,
   listMs: { p50: 1, p99: 2 },
@@ -40,6 +42,13 @@ t.test('the median of two is between them, and never where one has none', async 
   const report = armReport('a', 'b', [run, { ...run, ...others }]);
   t.equal(report.deadlineErrors, 3.5);
   t.strictSame(report.runningMs, { p50: 150, p95: null, all: null });
+});
+
+t.test('work is a median, and unknown where one run does not tell', async (t) => {
+  const worked = (once: number, more: number) => ({ ...run, work: { pods: 9, once, more } });
+  t.strictSame(armReport('a', 'b', [worked(9, 0), worked(4, 5), worked(6, 3)]).work, { pods: 9, once: 6, more: 3 });
+  t.equal(armReport('a', 'b', [worked(9, 0), run]).work, null);
+  t.equal(armReport('a', 'b', [{ ...run, highestAttempt: 4 }]).highestAttempt, 4);
 });
 
 t.test('a percentile counts also those that have no value', async (t) => {

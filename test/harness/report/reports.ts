@@ -25,6 +25,8 @@ export function arm(name: string, changes: Partial<ArmReport> = {}): ArmReport {
     reservedErrors: 0,
     otherErrors: 0,
     restarts: 0,
+    highestAttempt: 0,
+    work: null,
     duplicatesAlive: 0,
     leftOvers: 0,
     listMs: { p50: 2, p99: 40 },

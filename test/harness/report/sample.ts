@@ -90,6 +90,8 @@ function playArm(strategy: Strategy, pods: number, random: Random, deleted: numb
     reservedErrors: marks.filter(({ kind }) => kind === 'error').length,
     otherErrors: 0,
     restarts: strategy.late === 'cancelled' ? 2 : 0,
+    highestAttempt: strategy.late === 'cancelled' ? 1 : 0,
+    work: null,
     duplicatesAlive: 0,
     leftOvers: strategy.late === 'stored' ? 3 : 0,
     listMs: { p50: 2.4 + random.below(20) / 10, p99: 14 + random.below(30) },

@@ -20,6 +20,14 @@ t.test('arms stand side by side, with ratios to direct', async (t) => {
   t.match(row(table, 'memory of Holdfast'), / +— +60 MiB$/);
 });
 
+t.test('how often work was done is said where some has an end, and of how many pods', async (t) => {
+  const worked = (once: number, more: number) => ({ work: { pods: 8, once, more } });
+  const table = reportTable(report([arm('direct', worked(2, 5)), arm('holdfast', worked(8, 0)), arm('else')]));
+  t.match(row(table, 'work done exactly once'), / +2 of 8 pods +8 of 8 pods \(4\.00×\) +—$/);
+  t.match(row(table, 'work done more than once'), / +5 of 8 pods +0 of 8 pods \(0\.00×\) +—$/);
+  t.notMatch(reportTable(report([arm('direct'), arm('holdfast')])), 'work done');
+});
+
 t.test('without an arm direct there is no ratio, nor a note on it', async (t) => {
   const table = reportTable(report([arm('crio-store'), arm('holdfast')]));
   t.notMatch(table, '×');
