@@ -2,6 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
 import { KubeletLike, type KubeletLikeOptions } from '../../src/harness/kubelet/kubelet-like.js';
+import type { PodPlan } from '../../src/harness/kubelet/pod.js';
 import { isRunning } from '../../src/harness/kubelet/pod-history.js';
 import { decodeMessage } from '../support/cri-client.js';
 import { type Bench, bench } from './support.js';
@@ -227,6 +228,34 @@ t.test(
     t.equal(runtime.calls('GetContainerEvents')[0]?.timeoutMs, undefined);
   },
 );
+
+t.test('a job over a socket runs its containers in order, once each, and is over', async (t) => {
+  const it = await bench(t);
+  const { runtime } = it;
+  const exits = { init: { afterMs: 5, code: 0 }, app: { afterMs: 5, code: 0 } };
+  const [succeeded, failed] = await kubelet(it, {
+    pods: [
+      { ...plans('job')[0], initContainers: ['init'], restartPolicy: 'OnFailure', exits },
+      { ...plans('bad')[0], restartPolicy: 'Never', exits: { app: { afterMs: 5, code: 1 } } },
+    ] as PodPlan[],
+    pullMs: 1,
+  }).run(never);
+  t.strictSame(
+    succeeded?.events.map(({ text }) => text).filter((text) => text !== 'running' && text !== 'seen running'),
+    [
+      'RunPodSandbox, attempt 0',
+      ...['init', 'app'].flatMap((name) => [
+        `pulls the image of ${name}`,
+        `CreateContainer ${name}, attempt 0`,
+        `StartContainer ${name}`,
+      ]),
+      'succeeded',
+    ],
+  );
+  t.match(failed?.events.at(-1), { phase: 'failed', error: true });
+  for (const { uid } of [succeeded, failed].flatMap((pod) => pod ?? [])) t.equal(runtime.runs(uid, 'app'), 1);
+  t.same(new Set(runtime.sandboxes.map(({ state }) => state)), new Set(['SANDBOX_NOTREADY']));
+});
 
 t.test('how long lists took is kept', async (t) => {
   const it = await bench(t);
