@@ -1,5 +1,5 @@
 /** `holdfast bench` as it is run. Needs the built program. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -80,6 +80,16 @@ t.test('it writes table, JSON and page, and leaves nothing else behind', async (
   t.match(readFileSync(path.join(bench.directory, 'out.html'), 'utf8'), /^<!doctype html>/i);
   t.strictSame(readdirSync(bench.temporary), []);
   t.equal(processesAt(bench.temporary), 0);
+});
+
+t.test('what only simulated containers do is refused on a real runtime, and so are too few pods', async (t) => {
+  const said = (...args: string[]) => spawnSync(process.execPath, [executable, 'bench', ...args], { encoding: 'utf8' });
+  const jobs = said('--scenario=jobs', '--runtime=unix:///run/none.sock');
+  t.equal(jobs.status, 2);
+  t.equal(jobs.stderr, 'holdfast: --runtime: containers of jobs end by themselves, which only simulated ones do\n');
+  const few = said('--scenario=restarts', '--pods=2');
+  t.equal(few.status, 2);
+  t.equal(few.stderr, "holdfast: --pods: 2 are fewer than the scenario's 3 static pods\n");
 });
 
 for (const [signal, code] of [

@@ -74,6 +74,20 @@ t.test('a curve goes up when a pod runs and down when it no longer does', async 
   t.match(html, 'd="M0 2H2000V1H4000V0H6000V1H8000"', 'y goes down from 2, the number of pods');
 });
 
+t.test('a pod that has ended with success stays up in the curve, and is told apart from one that runs', async (t) => {
+  const job = timeline('job-0', {
+    calls: [
+      { fromMs: 2_000, toMs: 3_000, state: 'running' },
+      { fromMs: 3_000, toMs: 8_000, state: 'done' },
+    ],
+  });
+  const html = reportHtml(report([arm('direct', { ...stuck, timelines: [job] })], { pods: 1 }));
+  t.match(html, 'd="M0 1H2000V0H8000"');
+  t.match(visible(between(html, 'class="arms"', '</ul>')), /1 of 1 ran when the watch ended/);
+  const row = between(html, 'aria-label="job-0: ended with success since 3.00 s"', '</svg>');
+  t.match(row, /class="done" x="37.5%" y="[\d.]+" width="62.5%"/);
+});
+
 t.test('arms share the scale of the longest, and can be stretched to it', async (t) => {
   const html = reportHtml(report([arm('direct', stuck), arm('holdfast', { durationMs: 4_000 })]));
   const [, direct = '', holdfast = ''] = html.split('role="tabpanel"');
