@@ -257,6 +257,28 @@ t.test('a job over a socket runs its containers in order, once each, and is over
   t.same(new Set(runtime.sandboxes.map(({ state }) => state)), new Set(['SANDBOX_NOTREADY']));
 });
 
+t.test(
+  'a job whose start ends late, after the look and before the next attempt is made, does its work twice',
+  async (t) => {
+    const it = await bench(t, { profile: 'crio-store' });
+    const { runtime } = it;
+    const late = runtime.hold('startContainer', (name) => name.endsWith('_0'));
+    const second = runtime.hold('createContainer', (name) => name.endsWith('_1'));
+    const job = { ...plans('job')[0], restartPolicy: 'OnFailure', exits: { app: { afterMs: 0, code: 0 } } } as PodPlan;
+    const run = kubelet(it, { pods: [job], pullMs: 1, requestTimeoutMs: 1_000 }).run(never);
+    await second.arrived();
+    late.release();
+    second.release();
+    const [pod] = await run;
+    t.match(runtime.made.starts, [
+      { attempt: 0, outcome: 'finished', callerLeft: true },
+      { attempt: 1, outcome: 'finished' },
+    ]);
+    t.equal(runtime.runs(pod?.uid ?? '', 'app'), 2);
+    t.equal(pod?.events.at(-1)?.phase, 'succeeded');
+  },
+);
+
 t.test('how long lists took is kept', async (t) => {
   const it = await bench(t);
   const client = kubelet(it);

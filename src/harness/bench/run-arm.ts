@@ -4,9 +4,9 @@ import path from 'node:path';
 import { systemClock } from '../../clock.js';
 import { CriCaller } from '../cri-caller.js';
 import { KubeletLike } from '../kubelet/kubelet-like.js';
-import { containerNames, endsByItself, type PodPlan } from '../kubelet/pod.js';
+import type { PodPlan } from '../kubelet/pod.js';
 import type { PodHistory } from '../kubelet/pod-history.js';
-import type { Work, WorkDone } from '../report-data.js';
+import type { Work } from '../report-data.js';
 import { sleep } from '../sleep.js';
 import { percentile, perDifferent, type RunResult } from './arm-report.js';
 import type { Arm } from './arms.js';
@@ -16,6 +16,7 @@ import type { NodeMaking, NodeUnderTest } from './node-under-test.js';
 import type { Scenario } from './scenario.js';
 import { timelineOf, upSince } from './timeline.js';
 import { WatchedCaller } from './watched-caller.js';
+import { workDone } from './work-done.js';
 
 /** How long what came too late may take to come, to be seen and to be removed, after all pods were deleted, in ms. */
 const graceMs = 10_000;
@@ -110,12 +111,13 @@ async function bringUp(run: ArmRun, holdfast: HoldfastProcess | undefined, signa
       timelines: timelines.map((timeline) => timelineOf(timeline, behind.get(timeline.uid), durationMs)),
     };
     const leftOvers = await cleanUp(kubelet, node, signal);
+    const plansByUid = new Map(timelines.flatMap(({ uid }, n) => (plans[n] === undefined ? [] : [[uid, plans[n]]])));
     // Late copies are copies too.
     return {
       ...figures,
       restarts: node.restarts(),
       highestAttempt: node.highestAttempt(),
-      work: workDone(timelines, plans, node),
+      work: workDone(plansByUid, (uid, name) => node.runs(uid, name)),
       duplicatesAlive: node.duplicatesAlive(),
       leftOvers,
     };
@@ -151,20 +153,6 @@ function convergence(
   const times = stay.flatMap((timeline) => upSince(timeline) ?? []);
   const at = (share: number) => percentile(times, share, stay.length);
   return { converged: times.length === stay.length, runningMs: { p50: at(0.5), p95: at(0.95), all: at(1) } };
-}
-
-function workDone(timelines: readonly PodHistory[], plans: readonly PodPlan[], node: NodeUnderTest): WorkDone | null {
-  const runs = timelines.flatMap(({ uid }, n) => {
-    const plan = plans[n];
-    if (plan === undefined || !endsByItself(plan)) return [];
-    return [containerNames(plan).map((name) => node.runs(uid, name))];
-  });
-  if (runs.length === 0 || runs.flat().includes(undefined)) return null;
-  return {
-    pods: runs.length,
-    once: runs.filter((ofPod) => ofPod.every((count) => count === 1)).length,
-    more: runs.filter((ofPod) => ofPod.some((count) => count !== undefined && count > 1)).length,
-  };
 }
 
 /** Names without the attempt: more than one with the same text was made more than once. */

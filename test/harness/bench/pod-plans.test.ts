@@ -13,6 +13,7 @@ t.test('jobs have an init container, an end, and their policies in turn', async 
     })),
   );
   t.ok(plans.every(endsByItself));
+  t.notOk(plans.some((plan) => endsByItself({ ...plan, restartPolicy: 'Always' })));
 });
 
 t.test('static pods come and go beside the others, and do not end', async (t) => {

@@ -26,6 +26,7 @@ t.test('how often work was done is said where some has an end, and of how many p
   t.match(row(table, 'work done exactly once'), / +2 of 8 pods +8 of 8 pods \(4\.00×\) +—$/);
   t.match(row(table, 'work done more than once'), / +5 of 8 pods +0 of 8 pods \(0\.00×\) +—$/);
   t.notMatch(reportTable(report([arm('direct'), arm('holdfast')])), 'work done');
+  t.match(row(reportTable(report([arm('direct', stuck)])), 'all pods ran after'), / +—$/, 'what never came is said');
 });
 
 t.test('without an arm direct there is no ratio, nor a note on it', async (t) => {
