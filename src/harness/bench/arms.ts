@@ -1,5 +1,6 @@
 /** What the arms of a comparison are. */
-import type { ArmName, Profile, Scenario } from './scenario.js';
+import type { Profile } from '../runtime/profiles.js';
+import type { ArmName, Scenario } from './scenario.js';
 
 export interface Arm {
   readonly name: ArmName;

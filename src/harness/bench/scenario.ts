@@ -12,12 +12,8 @@ import { type Option, options } from '../../config/options.js';
 import { resources } from '../../throttle/pressure.js';
 import type { ExitPlan } from '../exit-plan.js';
 import type { RestartPolicy } from '../kubelet/pod.js';
+import { type Profile, profiles } from '../runtime/profiles.js';
 import { Fields } from './fields.js';
-
-/** Profiles of the simulated runtime. */
-export const profiles = ['containerd', 'crio-remove', 'crio-store'] as const;
-
-export type Profile = (typeof profiles)[number];
 
 export const armNames = ['direct', 'holdfast', 'holdfast-off', ...profiles] as const;
 

@@ -5,11 +5,12 @@ import { fixed, logNormal, stalling } from '../runtime/capacity.js';
 import { Contention } from '../runtime/contention.js';
 import type { Uniform } from '../runtime/draws.js';
 import { failing, restartAt } from '../runtime/failures.js';
+import type { Profile } from '../runtime/profiles.js';
 import type { Duration } from '../runtime/work.js';
 import { SimulatedRuntime } from '../simulated-runtime.js';
 import type { NodeMaking, NodeUnderTest } from './node-under-test.js';
 import { keepPressureFiles } from './pressure-files.js';
-import type { Profile, RuntimePart, StepTime } from './scenario.js';
+import type { RuntimePart, StepTime } from './scenario.js';
 
 export class SimulatedNode implements NodeUnderTest {
   readonly socketPath: string;

@@ -8,6 +8,8 @@ import { status } from '@grpc/grpc-js';
 import type { ContainerMetadata, PodSandboxMetadata } from './messages.js';
 import { StatusError } from './work.js';
 
+export const profiles = ['containerd', 'crio-remove', 'crio-store'] as const;
+
 /**
  * What becomes of a creation whose caller has left, and of a retry:
  *
@@ -15,7 +17,7 @@ import { StatusError } from './work.js';
  * - `crio-remove` (CRI-O before its resource store): it is finished, then removed. Retries are refused.
  * - `crio-store` (CRI-O since then): it is finished and kept, hidden, for the next retry. A retry meanwhile waits for its own deadline.
  */
-export type Profile = 'containerd' | 'crio-remove' | 'crio-store';
+export type Profile = (typeof profiles)[number];
 
 export type CreationKind = 'podSandbox' | 'container';
 
