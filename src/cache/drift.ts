@@ -10,7 +10,7 @@ import { type FieldVisitor, type NormalMessage, normalBytes } from './normal-for
 export interface Parts {
   /** Name of the request message. */
   readonly message: string;
-  /** SHA-256 of the whole normal form, 64 lowercase hex digits. */
+  /** SHA-256 of the whole normal form, 64 lowercase hex digits; '' for a request that was too large to have one. */
   readonly digest: string;
   /**
    * A name is a path of field numbers and, behind a colon, the key of an entry: `2.6:PATH`. They are kept as runs, joined by
@@ -38,6 +38,16 @@ const loneSurrogate = /\p{Cs}$/u;
 const runPool = new Map<string, string>();
 const maxPooledCharacters = 2 ** 20;
 let pooledCharacters = 0;
+
+/** Of a request that is too large for a normal form: nothing is known to differ from it. */
+export function unknownParts(message: string): Parts {
+  return { message, digest: '', nameRuns: [], hashes: '' };
+}
+
+/** Whether the two requests are known to differ in anything but their identity. */
+export function hasDrifted(previous: Pick<Parts, 'digest'>, next: Pick<Parts, 'digest'>): boolean {
+  return previous.digest !== '' && next.digest !== '' && previous.digest !== next.digest;
+}
 
 /** Names and hashes of a request in normal form. */
 export function partsOf(request: NormalMessage): Parts {
@@ -85,10 +95,10 @@ export function partsOf(request: NormalMessage): Parts {
  * Names what differs, such as `config.envs[PATH]`, `config.linux.resources.cpuset_cpus` or, for a field not in the schema,
  * `config.#99`; `order` where nothing but the order of a list does. Each name has at most 128 printable characters.
  *
- * @returns Empty for requests with the same digest; else at least one name, each once.
+ * @returns Empty where hasDrifted is false; else at least one name, each once.
  */
 export function driftOf(previous: Parts, next: Parts): string[] {
-  if (previous.digest === next.digest) return [];
+  if (!hasDrifted(previous, next)) return [];
   const before = hashesByName(previous);
   const after = hashesByName(next);
   const differing = [...after].filter(([name, hash]) => before.get(name) !== hash).map(([name]) => name);

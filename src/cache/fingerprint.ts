@@ -6,10 +6,12 @@ import { isUtf8 } from 'node:buffer';
 import { posix } from 'node:path';
 import { messageSchema } from '../cri/schema.js';
 import { WireError } from '../cri/wire.js';
-import { type Parts, partsOf } from './drift.js';
-import { type NormalMessage, parseMessage } from './normal-form.js';
+import { WireMessage } from '../cri/wire-message.js';
+import { type Parts, partsOf, unknownParts } from './drift.js';
+import { type NormalMessage, parseMessage, TooLargeError } from './normal-form.js';
+import { resourcesDigest } from './resources-digest.js';
 
-export { driftOf, type Parts } from './drift.js';
+export { driftOf, hasDrifted, type Parts } from './drift.js';
 
 /** What both runtimes reserve a sandbox name by, and the kubelet keeps constant between tries. */
 export interface PodSandboxIdentity {
@@ -37,9 +39,11 @@ interface FingerprintBase {
   readonly key: string;
   /**
    * SHA-256, 64 lowercase hex digits, of all else in normal form: what a retry of the kubelet changes without meaning anything
-   * is left out or put in order.
+   * is left out or put in order. Compare with hasDrifted: '' says nothing.
    */
   readonly digest: string;
+  /** No normal form is made of such a request: `digest` is '' and `parts` are empty, all else is as ever. */
+  readonly tooLarge: boolean;
   /** For driftOf. */
   readonly parts: Parts;
   /** `log_directory` of the pod sandbox config; '' if absent, as with all strings here. */
@@ -64,6 +68,11 @@ export interface ContainerFingerprint extends FingerprintBase {
   readonly specHash: string;
   /** Relative to `logDirectory`. */
   readonly logPath: string;
+  /**
+   * Of `linux.resources` but for its cpusets, which move with the kubelet's shared pool, and of `windows.resources`: the same
+   * for two requests whose resources mean the same, `''` where they say nothing. It is compared, never read.
+   */
+  readonly resources: string;
 }
 
 export type Fingerprint = PodSandboxFingerprint | ContainerFingerprint;
@@ -78,7 +87,17 @@ const runPodSandboxRequest = { config: 1, runtimeHandler: 2 } as const;
 const createContainerRequest = { podSandboxId: 1, config: 2, sandboxConfig: 3 } as const;
 const podSandboxConfig = { metadata: 1, logDirectory: 3, annotations: 7 } as const;
 const podSandboxMetadata = { name: 1, uid: 2, namespace: 3, attempt: 4 } as const;
-const containerConfig = { metadata: 1, envs: 6, mounts: 7, annotations: 10, logPath: 11 } as const;
+const containerConfig = {
+  metadata: 1,
+  envs: 6,
+  mounts: 7,
+  annotations: 10,
+  logPath: 11,
+  linux: 15,
+  windows: 16,
+} as const;
+/** Of LinuxContainerConfig and WindowsContainerConfig. */
+const platformConfig = { resources: 1 } as const;
 const containerMetadata = { name: 1, attempt: 2 } as const;
 const keyValue = { key: 1 } as const;
 const mount = { containerPath: 1, hostPath: 2 } as const;
@@ -92,90 +111,122 @@ const annotations = {
 
 const defaultTerminationMessagePath = '/dev/termination-log';
 
+/** What is read of a request, whether it was parsed or is still on the wire. */
+interface MessageReader {
+  bytes(number: number): Buffer;
+  varint(number: number): bigint;
+  message(number: number): MessageReader | undefined;
+  entry(number: number, key: string): Buffer | undefined;
+}
+
 /**
  * @param request A RunPodSandboxRequest.
- * @returns undefined where it is malformed, or its pod has no name, namespace or uid: not for Holdfast to judge.
+ * @returns undefined where it is malformed, or its pod has no name, namespace or uid: not for Holdfast to judge. What is
+ * malformed only in what is not read of a request too large for a normal form is not seen; one of millions of fields counts as
+ * malformed.
  */
 export function fingerprintPodSandbox(request: Buffer, options: FingerprintOptions): PodSandboxFingerprint | undefined {
   return unlessMalformed(() => {
-    const message = parseMessage(messageSchema('RunPodSandboxRequest'), request);
+    const name = 'RunPodSandboxRequest';
+    const message = unlessTooLarge(() => parseMessage(messageSchema(name), request));
+    const read = readPodSandbox(message ?? new WireMessage(request));
+    if (read === undefined || message === undefined) return read && { ...read, ...tooLarge(name) };
+
     const config = message.message(runPodSandboxRequest.config);
     const metadata = config?.message(podSandboxConfig.metadata);
-    const pod = readPod(metadata);
-    if (config === undefined || metadata === undefined || pod === undefined) return undefined;
-    const identity: PodSandboxIdentity = {
-      kind: 'podSandbox',
-      ...pod,
-      attempt: readAttempt(metadata, podSandboxMetadata.attempt),
-    };
-    const details = {
-      logDirectory: config.bytes(podSandboxConfig.logDirectory).toString(),
-      isStatic: isStatic(config),
-      runtimeHandler: message.bytes(runPodSandboxRequest.runtimeHandler).toString(),
-    };
-
     dropPod(metadata);
-    metadata.drop(podSandboxMetadata.attempt);
-    for (const key of options.volatileAnnotations) config.dropEntry(podSandboxConfig.annotations, key);
-    return {
-      kind: 'podSandbox',
-      identity,
-      ...describe(podSandboxFamily(pod), identity, message),
-      ...details,
-    };
+    metadata?.drop(podSandboxMetadata.attempt);
+    for (const key of options.volatileAnnotations) config?.dropEntry(podSandboxConfig.annotations, key);
+    return { ...read, ...inNormalForm(message) };
   });
 }
 
 /**
  * @param request A CreateContainerRequest.
- * @returns undefined where it is malformed, or names no container, pod or pod sandbox.
+ * @returns undefined where it is malformed (see fingerprintPodSandbox), or names no container, pod or pod sandbox.
  */
 export function fingerprintContainer(request: Buffer, options: FingerprintOptions): ContainerFingerprint | undefined {
   return unlessMalformed(() => {
-    const message = parseMessage(messageSchema('CreateContainerRequest'), request);
-    const config = message.message(createContainerRequest.config);
-    const metadata = config?.message(containerConfig.metadata);
-    const sandboxConfig = message.message(createContainerRequest.sandboxConfig);
-    const sandboxMetadata = sandboxConfig?.message(podSandboxConfig.metadata);
-    const pod = readPod(sandboxMetadata);
-    if (!config || !metadata || !sandboxConfig || !sandboxMetadata || !pod) return undefined;
-    const container = readName(metadata, containerMetadata.name);
-    const podSandboxId = readName(message, createContainerRequest.podSandboxId);
-    if (container === '' || podSandboxId === '') return undefined;
-    const identity: ContainerIdentity = {
-      kind: 'container',
-      ...pod,
-      container,
-      attempt: readAttempt(metadata, containerMetadata.attempt),
-    };
-    const details = {
-      podSandboxId,
-      sandboxAttempt: readAttempt(sandboxMetadata, podSandboxMetadata.attempt),
-      specHash: config.entry(containerConfig.annotations, annotations.specHash)?.toString() ?? '',
-      logPath: config.bytes(containerConfig.logPath).toString(),
-      logDirectory: sandboxConfig.bytes(podSandboxConfig.logDirectory).toString(),
-      isStatic: isStatic(sandboxConfig),
-    };
+    const name = 'CreateContainerRequest';
+    const message = unlessTooLarge(() => parseMessage(messageSchema(name), request));
+    if (message === undefined) {
+      const onWire = new WireMessage(request);
+      const read = readContainer(onWire);
+      return read && { ...read, ...tooLarge(name), resources: resourcesOnWire(onWire) };
+    }
+    const read = readContainer(message);
+    if (read === undefined) return undefined;
 
-    metadata.drop(containerMetadata.name);
-    metadata.drop(containerMetadata.attempt);
-    dropPod(sandboxMetadata);
-    config.sortMessages(containerConfig.envs, keyValue.key);
-    terminationLog(config)?.drop(mount.hostPath);
+    const config = message.message(createContainerRequest.config);
+    const sandboxConfig = message.message(createContainerRequest.sandboxConfig);
+    const metadata = config?.message(containerConfig.metadata);
+    metadata?.drop(containerMetadata.name);
+    metadata?.drop(containerMetadata.attempt);
+    dropPod(sandboxConfig?.message(podSandboxConfig.metadata));
+    config?.sortMessages(containerConfig.envs, keyValue.key);
+    if (config !== undefined) terminationLog(config)?.drop(mount.hostPath);
     for (const key of options.volatileAnnotations) {
-      config.dropEntry(containerConfig.annotations, key);
-      sandboxConfig.dropEntry(podSandboxConfig.annotations, key);
+      config?.dropEntry(containerConfig.annotations, key);
+      sandboxConfig?.dropEntry(podSandboxConfig.annotations, key);
     }
     // These two go with the attempt, see calcRestartCountByLogDir in the kubelet's kuberuntime_container.go.
-    config.drop(containerConfig.logPath);
-    config.dropEntry(containerConfig.annotations, annotations.restartCount);
-    return {
-      kind: 'container',
-      identity,
-      ...describe(containerFamily(identity), identity, message),
-      ...details,
-    };
+    config?.drop(containerConfig.logPath);
+    config?.dropEntry(containerConfig.annotations, annotations.restartCount);
+    return { ...read, ...inNormalForm(message), resources: resourcesOf(config) };
   });
+}
+
+function readPodSandbox(message: MessageReader) {
+  const config = message.message(runPodSandboxRequest.config);
+  const metadata = config?.message(podSandboxConfig.metadata);
+  const pod = readPod(metadata);
+  if (config === undefined || metadata === undefined || pod === undefined) return undefined;
+  const identity: PodSandboxIdentity = {
+    kind: 'podSandbox',
+    ...pod,
+    attempt: readAttempt(metadata, podSandboxMetadata.attempt),
+  };
+  const family = podSandboxFamily(pod);
+  return {
+    kind: 'podSandbox' as const,
+    identity,
+    family,
+    key: keyOf(family, identity),
+    logDirectory: config.bytes(podSandboxConfig.logDirectory).toString(),
+    isStatic: isStatic(config),
+    runtimeHandler: message.bytes(runPodSandboxRequest.runtimeHandler).toString(),
+  };
+}
+
+function readContainer(message: MessageReader) {
+  const config = message.message(createContainerRequest.config);
+  const metadata = config?.message(containerConfig.metadata);
+  const sandboxConfig = message.message(createContainerRequest.sandboxConfig);
+  const sandboxMetadata = sandboxConfig?.message(podSandboxConfig.metadata);
+  const pod = readPod(sandboxMetadata);
+  if (!config || !metadata || !sandboxConfig || !sandboxMetadata || !pod) return undefined;
+  const container = readName(metadata, containerMetadata.name);
+  const podSandboxId = readName(message, createContainerRequest.podSandboxId);
+  if (container === '' || podSandboxId === '') return undefined;
+  const identity: ContainerIdentity = {
+    kind: 'container',
+    ...pod,
+    container,
+    attempt: readAttempt(metadata, containerMetadata.attempt),
+  };
+  const family = containerFamily(identity);
+  return {
+    kind: 'container' as const,
+    identity,
+    family,
+    key: keyOf(family, identity),
+    podSandboxId,
+    sandboxAttempt: readAttempt(sandboxMetadata, podSandboxMetadata.attempt),
+    specHash: config.entry(containerConfig.annotations, annotations.specHash)?.toString() ?? '',
+    logPath: config.bytes(containerConfig.logPath).toString(),
+    logDirectory: sandboxConfig.bytes(podSandboxConfig.logDirectory).toString(),
+    isStatic: isStatic(sandboxConfig),
+  };
 }
 
 /** The family of any container, however its identity became known; see FingerprintBase. */
@@ -187,9 +238,42 @@ function podSandboxFamily(identity: Pick<PodSandboxIdentity, 'namespace' | 'name
   return JSON.stringify(['podSandbox', identity.namespace, identity.name, identity.uid]);
 }
 
-function describe(family: string, { attempt }: { attempt: number }, rest: NormalMessage) {
+function keyOf(family: string, { attempt }: { attempt: number }): string {
+  return `${family}#${attempt}`;
+}
+
+/** @param rest What of the request is not its identity. */
+function inNormalForm(rest: NormalMessage) {
   const parts = partsOf(rest);
-  return { family, key: `${family}#${attempt}`, digest: parts.digest, parts };
+  return { digest: parts.digest, parts, tooLarge: false };
+}
+
+function tooLarge(requestName: string) {
+  return { digest: '', parts: unknownParts(requestName), tooLarge: true };
+}
+
+/** @param config A ContainerConfig. Changed: to be asked for last. */
+function resourcesOf(config: NormalMessage | undefined): string {
+  return resourcesDigest(
+    config?.message(containerConfig.linux)?.message(platformConfig.resources),
+    config?.message(containerConfig.windows)?.message(platformConfig.resources),
+  );
+}
+
+/** As resourcesOf; `''` too where the resources by themselves are too large. */
+function resourcesOnWire(request: WireMessage): string {
+  const config = request.message(createContainerRequest.config);
+  const parsed = (platform: number, schema: string) => {
+    const resources = config?.message(platform)?.message(platformConfig.resources);
+    return resources && parseMessage(messageSchema(schema), resources.buffer);
+  };
+  const digest = unlessTooLarge(() =>
+    resourcesDigest(
+      parsed(containerConfig.linux, 'LinuxContainerResources'),
+      parsed(containerConfig.windows, 'WindowsContainerResources'),
+    ),
+  );
+  return digest ?? '';
 }
 
 /**
@@ -206,11 +290,11 @@ function terminationLog(config: NormalMessage): NormalMessage | undefined {
     .findLast((each) => paths.has(each.bytes(mount.containerPath).toString()));
 }
 
-function isStatic(sandboxConfig: NormalMessage): boolean {
+function isStatic(sandboxConfig: MessageReader): boolean {
   return sandboxConfig.entry(podSandboxConfig.annotations, annotations.configSource)?.toString() === 'file';
 }
 
-function readPod(metadata: NormalMessage | undefined): { namespace: string; name: string; uid: string } | undefined {
+function readPod(metadata: MessageReader | undefined): { namespace: string; name: string; uid: string } | undefined {
   if (metadata === undefined) return undefined;
   const namespace = readName(metadata, podSandboxMetadata.namespace);
   const name = readName(metadata, podSandboxMetadata.name);
@@ -218,28 +302,36 @@ function readPod(metadata: NormalMessage | undefined): { namespace: string; name
   return namespace === '' || name === '' || uid === '' ? undefined : { namespace, name, uid };
 }
 
-function dropPod(metadata: NormalMessage): void {
-  metadata.drop(podSandboxMetadata.namespace);
-  metadata.drop(podSandboxMetadata.name);
-  metadata.drop(podSandboxMetadata.uid);
+function dropPod(metadata: NormalMessage | undefined): void {
+  metadata?.drop(podSandboxMetadata.namespace);
+  metadata?.drop(podSandboxMetadata.name);
+  metadata?.drop(podSandboxMetadata.uid);
 }
 
-function readAttempt(metadata: NormalMessage, number: number): number {
-  return Number(metadata.varint(number));
+function readAttempt(metadata: MessageReader, number: number): number {
+  return Number(BigInt.asUintN(32, metadata.varint(number)));
 }
 
 /** @throws {WireError} Not UTF-8, which proto3 demands: two different names must never read the same. */
-function readName(message: NormalMessage, number: number): string {
+function readName(message: MessageReader, number: number): string {
   const bytes = message.bytes(number);
-  if (!isUtf8(bytes)) throw new WireError(`field ${number} of ${message.schema.name} is not UTF-8`);
+  if (!isUtf8(bytes)) throw new WireError(`field ${number} is not UTF-8`);
   return bytes.toString();
 }
 
 function unlessMalformed<Result>(read: () => Result): Result | undefined {
+  return unlessThrows(WireError, read);
+}
+
+function unlessTooLarge<Result>(read: () => Result): Result | undefined {
+  return unlessThrows(TooLargeError, read);
+}
+
+function unlessThrows<Result>(expected: new () => Error, read: () => Result): Result | undefined {
   try {
     return read();
   } catch (error) {
-    if (error instanceof WireError) return undefined;
+    if (error instanceof expected) return undefined;
     throw error;
   }
 }

@@ -24,6 +24,11 @@ interface UnknownField {
 /** Bounds the memory that one request can take here; real ones have a few hundred fields. */
 const maxFields = 65_536;
 
+/** The message may be well-formed, but is not to be had as a tree. */
+export class TooLargeError extends Error {
+  override readonly name = 'TooLargeError';
+}
+
 const wireTypeOf = new Map<string, number>([
   ['message', wireTypes.bytes],
   ['string', wireTypes.bytes],
@@ -101,7 +106,8 @@ export class NormalMessage {
  * Reads as protobuf does: fields in any order, the last value of a singular field and of a map key counts, occurrences of a
  * singular message merge, scalars with their default value are as good as absent, numbers are cut to the width of their type.
  *
- * @throws {WireError} Malformed, or more than 65,536 fields.
+ * @throws {WireError} Malformed.
+ * @throws {TooLargeError} More than 65,536 fields.
  */
 export function parseMessage(schema: MessageSchema, bytes: Buffer): NormalMessage {
   return parse(schema, bytes, { fields: 0 });
@@ -145,7 +151,7 @@ function parse(schema: MessageSchema, bytes: Buffer, budget: { fields: number })
 }
 
 function spend(budget: { fields: number }): void {
-  if (++budget.fields > maxFields) throw new WireError(`more than ${maxFields} fields`);
+  if (++budget.fields > maxFields) throw new TooLargeError(`more than ${maxFields} fields`);
 }
 
 function setScalar(message: NormalMessage, field: FieldSchema, value: Scalar): void {

@@ -6,6 +6,7 @@ import {
   type Fingerprint,
   fingerprintContainer,
   fingerprintPodSandbox,
+  hasDrifted,
 } from '../../src/cache/fingerprint.js';
 import { type FieldSchema, type MessageSchema, messageSchema, messageType } from '../../src/cri/schema.js';
 import { encodeVarint, FieldCursor } from '../../src/cri/wire.js';
@@ -414,13 +415,148 @@ t.test('names that are not UTF-8 have no fingerprint, since they would all read 
   t.equal(fingerprintPodSandbox(request('ff'), options), undefined);
 });
 
-t.test('a request of more than 65,536 fields has no fingerprint', async (t) => {
-  const many = (count: number) => Buffer.concat([original, Buffer.from('9a0600'.repeat(count), 'hex')]);
-  t.ok(fingerprintContainer(many(60_000), options));
-  t.equal(fingerprintContainer(many(65_536), options), undefined);
+// Requests with too many fields for a normal form.
+
+/** A field that is not in the schema, `count` times. */
+const many = (count: number) => Buffer.from('9a0600'.repeat(count), 'hex');
+const tooMany = many(65_536);
+
+t.test('a request of more than 65,536 fields is still one of its identity', async (t) => {
+  t.notOk(ofContainer(Buffer.concat([original, many(60_000)])).tooLarge);
+  const whole = ofContainer(original);
+  t.notOk(whole.tooLarge);
   const packed = bytesField(2, bytesField(15, bytesField(2, bytesField(8, Buffer.alloc(65_536)))));
-  t.equal(fingerprintContainer(Buffer.concat([original, packed]), options), undefined, 'packed numbers count too');
+  const envs = bytesField(
+    2,
+    Buffer.concat(Array.from({ length: 40_000 }, (_, n) => bytesField(6, bytesField(1, `${n}`)))),
+  );
+  for (const [what, more] of Object.entries({ tooMany, packed, envs })) {
+    const print = ofContainer(Buffer.concat([original, more]));
+    t.strictSame(
+      print,
+      { ...whole, digest: '', parts: { ...whole.parts, digest: '', nameRuns: [], hashes: '' }, tooLarge: true },
+      what,
+    );
+  }
 });
+
+for (const type of requestTypes) {
+  t.test(`${type}: too large or not, in any encoding, all but the digest reads the same`, async () => {
+    const inDigest = { digest: '', parts: undefined, tooLarge: undefined };
+    fc.assert(
+      fc.property(requestOf(type), fc.boolean(), fc.nat(), (request, annotated, seed) => {
+        const told = annotated ? annotate(type, request) : request;
+        const bytes = encode(type, told);
+        const large = Buffer.concat([reencode(messageSchema(type), bytes, dice(seed)), tooMany]);
+        const [small, big] = [fingerprintOf(type, bytes), fingerprintOf(type, large)];
+        return big.tooLarge && JSON.stringify({ ...small, ...inDigest }) === JSON.stringify({ ...big, ...inDigest });
+      }),
+      { numRuns: 20 },
+    );
+  });
+}
+
+/** With the annotations that are read. */
+function annotate(type: RequestName, request: Fields): Fields {
+  const field = type === 'RunPodSandboxRequest' ? 'config' : 'sandbox_config';
+  const config = { ...(request.config as Fields), annotations: { 'io.kubernetes.container.hash': 'abc' } };
+  const pod = { ...(request[field] as Fields), annotations: { 'kubernetes.io/config.source': 'file' } };
+  return { ...request, config, [field]: pod };
+}
+
+t.test('a malformed or incomplete request has no fingerprint, however large', async (t) => {
+  const large = Buffer.concat([original, tooMany]);
+  t.ok(fingerprintContainer(large, options));
+  t.equal(fingerprintContainer(Buffer.concat([large, Buffer.from('0a', 'hex')]), options), undefined, 'cut short');
+  const damaged = bytesField(2, Buffer.from('0a05', 'hex'));
+  t.equal(fingerprintContainer(Buffer.concat([large, damaged]), options), undefined, 'a damaged config');
+  t.equal(fingerprintContainer(tooMany, options), undefined, 'no identity');
+  t.equal(fingerprintPodSandbox(tooMany, options), undefined, 'no identity');
+});
+
+t.test('a request too large for a digest has drifted from none, and none from it', async (t) => {
+  const [one, other] = [ofContainer(original), ofContainer(changed(({ config }) => void config.mounts.reverse()))];
+  const large = ofContainer(Buffer.concat([original, tooMany]));
+  t.ok(hasDrifted(one, other));
+  t.notOk(hasDrifted(one, ofContainer(original)));
+  for (const [from, to] of [
+    [one, large],
+    [large, one],
+    [large, large],
+  ] as const) {
+    t.notOk(hasDrifted(from, to));
+    t.strictSame(driftOf(from.parts, to.parts), []);
+  }
+});
+
+t.test('no fingerprint is made of millions of fields, or of a message in thousands of parts', async (t) => {
+  const plus = (fields: Buffer) => fingerprintContainer(Buffer.concat([original, tooMany, fields]), options);
+  t.ok(plus(many(900_000)));
+  t.equal(plus(many(1_000_000)), undefined);
+  const parts = (count: number) => Buffer.from('12020a00'.repeat(count), 'hex');
+  t.ok(plus(parts(900)));
+  t.equal(plus(parts(1_000)), undefined);
+});
+
+t.test('resources are told apart by what they mean', async (t) => {
+  const resources = (linux: Fields | undefined, windows?: Fields) =>
+    ofContainer(
+      changed(({ config }) => {
+        config.linux = linux === undefined ? {} : { resources: linux };
+        if (windows !== undefined) config.windows = { resources: windows };
+      }),
+    ).resources;
+  const base = resources({ cpu_shares: 512, memory_limit_in_bytes: 64, unified: { a: '1', b: '2' } });
+  t.match(base, /^[0-9a-f]{16}$/);
+  t.equal(resources({ unified: { b: '2', a: '1' }, memory_limit_in_bytes: 64, cpu_shares: 512 }), base);
+  t.equal(resources({ cpu_shares: 512, memory_limit_in_bytes: 64, unified: { a: '1', b: '2' }, cpu_quota: 0 }), base);
+  for (const cpuset of [{ cpuset_cpus: '0-3' }, { cpuset_mems: '0' }]) {
+    t.equal(resources({ cpu_shares: 512, memory_limit_in_bytes: 64, unified: { a: '1', b: '2' }, ...cpuset }), base);
+  }
+  const page = (page_size: string, limit: number) => ({ page_size, limit });
+  t.equal(
+    resources({ hugepage_limits: [page('2Mi', 1), page('1Gi', 2)] }),
+    resources({ hugepage_limits: [page('1Gi', 2), page('2Mi', 1)] }),
+  );
+  const different = [
+    base,
+    resources({ cpu_shares: 512, memory_limit_in_bytes: 65, unified: { a: '1', b: '2' } }),
+    resources({ cpu_shares: 513, memory_limit_in_bytes: 64, unified: { a: '1', b: '2' } }),
+    resources({ cpu_shares: 512, memory_limit_in_bytes: 64, unified: { a: '1', b: '3' } }),
+    resources({ hugepage_limits: [page('2Mi', 1)] }),
+    resources({ hugepage_limits: [page('2Mi', 2)] }),
+    resources(undefined, { memory_limit_in_bytes: 64 }),
+    resources(undefined, { cpu_shares: 64 }),
+    resources({ memory_limit_in_bytes: 64 }, { memory_limit_in_bytes: 64 }),
+    '',
+  ];
+  t.equal(new Set(different).size, different.length);
+  t.equal(resources(undefined), '');
+  t.equal(resources({}), '');
+  t.equal(resources({ cpuset_cpus: '0-3', cpuset_mems: '0' }, {}), '', 'nothing but cpusets');
+});
+
+t.test('an unknown field of the resources counts, another order of fields does not', async (t) => {
+  const plus = (resources: Buffer) =>
+    ofContainer(Buffer.concat([original, bytesField(2, bytesField(15, bytesField(1, resources)))])).resources;
+  const base = ofContainer(original).resources;
+  t.not(base, '');
+  t.not(plus(bytesField(99, 'new')), base);
+  t.equal(plus(Buffer.from('188004', 'hex')), base, 'the same cpu_shares again');
+});
+
+t.test(
+  'the resources of a request too large for a digest count too, unless they are too large themselves',
+  async (t) => {
+    const { resources } = ofContainer(original);
+    const plus = (config: Buffer) => ofContainer(Buffer.concat([original, bytesField(2, config), tooMany])).resources;
+    t.equal(plus(Buffer.alloc(0)), resources);
+    const moved = bytesField(15, bytesField(1, Buffer.from('2040', 'hex')));
+    t.not(plus(moved), resources);
+    t.equal(plus(moved), ofContainer(Buffer.concat([original, bytesField(2, moved)])).resources);
+    t.equal(plus(bytesField(15, bytesField(1, tooMany))), '');
+  },
+);
 
 t.test('requests that differ only in attempt share a family and a digest, never a key', async (t) => {
   const first = ofContainer(original);
