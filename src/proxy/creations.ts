@@ -9,7 +9,7 @@ import type { Clock } from '../clock.js';
 import { readStringField } from '../cri/requests.js';
 import type { Urgency } from '../throttle/work-queue.js';
 import type { Origin } from './cri-runtime.js';
-import { linkLog } from './log-link.js';
+import { linkLog } from './pod-logs.js';
 import { failCall } from './rescue.js';
 import type { TakenCall } from './taken-call.js';
 import type { UpstreamAnswer } from './upstream.js';
