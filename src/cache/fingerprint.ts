@@ -128,16 +128,18 @@ interface MessageReader {
 export function fingerprintPodSandbox(request: Buffer, options: FingerprintOptions): PodSandboxFingerprint | undefined {
   return unlessMalformed(() => {
     const name = 'RunPodSandboxRequest';
+    const kind = 'podSandbox';
     const message = unlessTooLarge(() => parseMessage(messageSchema(name), request));
     const read = readPodSandbox(message ?? new WireMessage(request));
-    if (read === undefined || message === undefined) return read && { ...read, ...tooLarge(name) };
+    if (read === undefined || message === undefined) return read && { kind, ...read, ...tooLarge(name) };
 
     const config = message.message(runPodSandboxRequest.config);
     const metadata = config?.message(podSandboxConfig.metadata);
     dropPod(metadata);
     metadata?.drop(podSandboxMetadata.attempt);
     for (const key of options.volatileAnnotations) config?.dropEntry(podSandboxConfig.annotations, key);
-    return { ...read, ...inNormalForm(message) };
+    // `kind` first: a literal that begins with a spread becomes a dictionary in V8 and takes three times the memory.
+    return { kind, ...read, ...inNormalForm(message) };
   });
 }
 
@@ -148,11 +150,12 @@ export function fingerprintPodSandbox(request: Buffer, options: FingerprintOptio
 export function fingerprintContainer(request: Buffer, options: FingerprintOptions): ContainerFingerprint | undefined {
   return unlessMalformed(() => {
     const name = 'CreateContainerRequest';
+    const kind = 'container';
     const message = unlessTooLarge(() => parseMessage(messageSchema(name), request));
     if (message === undefined) {
       const onWire = new WireMessage(request);
       const read = readContainer(onWire);
-      return read && { ...read, ...tooLarge(name), resources: resourcesOnWire(onWire) };
+      return read && { kind, ...read, ...tooLarge(name), resources: resourcesOnWire(onWire) };
     }
     const read = readContainer(message);
     if (read === undefined) return undefined;
@@ -172,7 +175,7 @@ export function fingerprintContainer(request: Buffer, options: FingerprintOption
     // These two go with the attempt, see calcRestartCountByLogDir in the kubelet's kuberuntime_container.go.
     config?.drop(containerConfig.logPath);
     config?.dropEntry(containerConfig.annotations, annotations.restartCount);
-    return { ...read, ...inNormalForm(message), resources: resourcesOf(config) };
+    return { kind, ...read, ...inNormalForm(message), resources: resourcesOf(config) };
   });
 }
 
@@ -188,7 +191,6 @@ function readPodSandbox(message: MessageReader) {
   };
   const family = podSandboxFamily(pod);
   return {
-    kind: 'podSandbox' as const,
     identity,
     family,
     key: keyOf(family, identity),
@@ -216,7 +218,6 @@ function readContainer(message: MessageReader) {
   };
   const family = containerFamily(identity);
   return {
-    kind: 'container' as const,
     identity,
     family,
     key: keyOf(family, identity),

@@ -8,8 +8,8 @@ const containerResources = { linux: 1, windows: 2 } as const;
 const linuxResources = { cpusetCpus: 6, cpusetMems: 7, hugepageLimits: 8 } as const;
 const hugepageLimit = { pageSize: 1 } as const;
 
-/** Of 64 hex digits: 64 bits, where no more than two of one container are ever compared. */
-const digestLength = 16;
+/** Of a SHA-256; no more than two of one container are ever compared. */
+const digestBytes = 8;
 
 /**
  * @param linux A LinuxContainerResources, changed here: its cpusets do not count.
@@ -29,7 +29,7 @@ export function resourcesDigest(linux: NormalMessage | undefined, windows: Norma
     () => undefined,
     () => {},
   );
-  return hash('sha256', bytes).slice(0, digestLength);
+  return hash('sha256', bytes, 'buffer').toString('hex', 0, digestBytes);
 }
 
 function saysSomething(message: NormalMessage | undefined): message is NormalMessage {

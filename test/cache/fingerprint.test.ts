@@ -464,6 +464,12 @@ function annotate(type: RequestName, request: Fields): Fields {
   return { ...request, config, [field]: pod };
 }
 
+t.test('an attempt is cut to 32 bits, as a decoder does, too large or not', async (t) => {
+  const beyond = bytesField(2, bytesField(1, Buffer.from('108380808010', 'hex')));
+  const bytes = Buffer.concat([original, beyond]);
+  for (const more of [Buffer.alloc(0), tooMany]) t.equal(ofContainer(Buffer.concat([bytes, more])).identity.attempt, 3);
+});
+
 t.test('a malformed or incomplete request has no fingerprint, however large', async (t) => {
   const large = Buffer.concat([original, tooMany]);
   t.ok(fingerprintContainer(large, options));
@@ -543,6 +549,11 @@ t.test('an unknown field of the resources counts, another order of fields does n
   t.not(base, '');
   t.not(plus(bytesField(99, 'new')), base);
   t.equal(plus(Buffer.from('188004', 'hex')), base, 'the same cpu_shares again');
+  const only = bytesField(2, bytesField(15, bytesField(1, bytesField(99, 'new'))));
+  t.not(
+    ofContainer(Buffer.concat([changed(({ config }) => Object.assign(config, { linux: {} })), only])).resources,
+    '',
+  );
 });
 
 t.test(
