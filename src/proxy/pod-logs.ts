@@ -30,9 +30,9 @@ const maxTries = 3;
  */
 export async function linkLog(asked: LogName, made: LogName): Promise<void> {
   if (asked.logPath === '' || made.logPath === '' || asked.logDirectory === '') return;
-  if (asked.logPath === made.logPath && asked.logDirectory === made.logDirectory) return;
   const place = await placeOf(asked);
   const log = await placeOf(made);
+  if (log.path === place.path) return;
   if (!isInside(log.path, place.podDirectory)) throw new Error(`${log.path} is not the log of this pod`);
   // Both as links would point at each other, and the runtime could open neither.
   if (isLogOf(place.podDirectory, await linkTarget(log.path))) throw new Error(`${log.path} is itself a link`);

@@ -1,6 +1,7 @@
 import {
   existsSync,
   lstatSync,
+  lutimesSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -68,10 +69,11 @@ t.test('nothing is linked where one of the two has no log, or both have the same
 t.test('a link that is there already may stay', async (t) => {
   const { log, target, at } = newPod(t);
   await linkLog(log('app/1.log'), log('app/0.log'));
-  const { ino } = lstatSync(at('app/1.log'));
+  const whenMade = new Date(1_000_000);
+  lutimesSync(at('app/1.log'), whenMade, whenMade);
   await linkLog(log('app/1.log'), log('app/0.log'));
   t.equal(target('app/1.log'), '0.log');
-  t.equal(lstatSync(at('app/1.log')).ino, ino);
+  t.strictSame(lstatSync(at('app/1.log')).mtime, whenMade, 'it is not made anew');
 });
 
 t.test("a link to another attempt's log is replaced, dangling or not", async (t) => {
@@ -155,6 +157,8 @@ t.test('a pod’s log directory may be reached through links', async (t) => {
   const { root, logDirectory, target } = newPod(t);
   symlinkSync(root, path.join(root, 'other-disk'));
   const through = path.join(root, 'other-disk', 'pod');
+  await linkLog({ logDirectory: through, logPath: 'app/1.log' }, { logDirectory, logPath: 'app/1.log' });
+  t.strictSame(readdirSync(path.join(logDirectory, 'app')), [], 'one log by two names is one log');
   await linkLog({ logDirectory: through, logPath: 'app/1.log' }, { logDirectory, logPath: 'app/0.log' });
   t.equal(target('app/1.log'), '0.log');
   t.equal(await clearLogLink({ logDirectory: through, logPath: 'app/1.log' }), true);
