@@ -63,6 +63,10 @@ function outcomeOf(world: World, setting: Setting): Outcome {
     count(`streams ${decision}`, oracle.count(decision));
   }
   count('reports taken late', [...oracle.requests.values()].filter(({ takenLate }) => takenLate).length);
+  for (const succeeded of [true, false]) {
+    const ended = [...oracle.requests.values()].filter(({ ends }) => ends[0] === succeeded).length;
+    count(`calls observed to ${succeeded ? 'succeed' : 'fail'}`, ended);
+  }
   for (const reason of world.refusals) count(`refused: ${reason}`);
   if (world.orphanSeen) count('runtime gone, streams served');
   count('own SETTINGS', oracle.settings.ownSettings);

@@ -66,6 +66,12 @@ export class Oracle implements Seen {
   /** Streams that the runtime has begun to answer, and those of them that are reports to be taken. */
   readonly #begun = new Set<number>();
   readonly #lateDue: number[] = [];
+  /** Calls that the runtime has ended with OK, and those observed of which that, or its contrary, is to be said in this step. */
+  readonly #succeeded = new Set<number>();
+  readonly #endsDue: number[] = [];
+  /** Ends that were asked for, and those that were told. */
+  #asked = 0;
+  #told = 0;
   /** The streams of the frames that had begun to arrive before the present step. */
   #arrivedBefore: readonly number[] = [];
   /** A peer has sent what is no PING. */
@@ -88,7 +94,10 @@ export class Oracle implements Seen {
       },
       initialSettings.headerTableSize,
     );
-    this.fromRuntime = new FrameLog({ frame: (frame) => this.#runtimeSent(frame) });
+    this.fromRuntime = new FrameLog({
+      frame: (frame) => this.#runtimeSent(frame),
+      block: (streamId, decoded) => this.#runtimeSaid(streamId, decoded),
+    });
     this.toClient = new FrameLog({
       frame: (frame) => this.#clientGot(frame),
       block: (streamId, decoded, sizes) => this.#clientGotBlock(streamId, decoded, sizes),
@@ -159,7 +168,8 @@ export class Oracle implements Seen {
     const { nowMs } = this.world;
     this.requests.set(streamId, {
       ...{ decision, headers, malformed, begunMs: nowMs, lastMs: nowMs },
-      ...{ observed: false, answeredEarly: false, takenLate: false, orphaned: false },
+      ...{ observed: false, observedInBetween: false, ends: [] },
+      ...{ answeredEarly: false, takenLate: false, orphaned: false },
     });
     if (decision === 'take') this.#takenSince.push(streamId);
   }
@@ -233,6 +243,24 @@ export class Oracle implements Seen {
     if (isFirst && type === FrameType.headers && (flags & Flag.endStream) === 0 && this.#isReportDue(streamId)) {
       this.#lateDue.push(streamId);
     }
+  }
+
+  #runtimeSaid(streamId: number, { fields }: DecodedBlock): void {
+    if (this.fromRuntime.stream(streamId).items.at(-1)?.kind !== 'end') return;
+    if (fields.findLast(({ name }) => name === 'grpc-status')?.value === '0') this.#succeeded.add(streamId);
+    if (this.#bothValid && this.requests.get(streamId)?.observed && !this.#mayEndUnseen(streamId)) {
+      this.#endsDue.push(streamId);
+    }
+  }
+
+  /** Whether an observed call may count as failed though the runtime says nothing of the kind. */
+  #mayEndUnseen(streamId: number): boolean {
+    const request = this.requests.get(streamId);
+    const isEarly = request === undefined || request.answeredEarly || request.observedInBetween;
+    // The header of RST_STREAM is enough.
+    const isGivenUp = this.fromClient.stream(streamId).reset || this.fromClient.streamInArrival === streamId;
+    const isRefused = streamId > Math.min(this.lastServedId, this.runtimeServedId);
+    return isEarly || isGivenUp || isRefused || this.isLost || this.#over || this.violations.length > 0;
   }
 
   /** A report that is known and open, whose answer begins in this step while something is hidden. */
@@ -417,13 +445,36 @@ export class Oracle implements Seen {
     });
   }
 
+  /** @param succeeded What is said of an observed call's end. */
+  callEnded(path: string, succeeded: boolean): void {
+    this.#told += 1;
+    const streamId = Number(path.split('/').at(-1));
+    const request = this.requests.get(streamId);
+    if (!this.#valid.client || request === undefined) return;
+    request.ends.push(succeeded);
+    this.expect(request.ends.length === 1, 'the end of a call is told once', () => path);
+    const isTrue = this.#succeeded.has(streamId);
+    if (succeeded) {
+      this.expect(isTrue || this.fromRuntime.decoderLost, 'a call that succeeded was ended with OK', () => path);
+      const isInTime = this.toClient.stream(streamId).ends === 0;
+      this.expect(isInTime || !this.#bothValid, 'a success is told before the client has it', () => path);
+    } else if (this.#bothValid) {
+      const { ends, reset } = this.fromRuntime.stream(streamId);
+      // Here too the header of a frame is enough.
+      const isSaid = reset || (ends > 0 && !isTrue) || this.fromRuntime.streamInArrival === streamId;
+      this.expect(isSaid || this.#mayEndUnseen(streamId), 'a call that failed did not succeed', () => path);
+    }
+  }
+
   observed(path: string, body: Buffer): void {
+    if (decisionOf(path) === 'observe') this.#asked += 1;
     if (!this.#valid.client) return;
     const streamId = Number(path.split('/').at(-1));
     const request = this.requests.get(streamId);
     this.expect(request?.observed === false, 'a request is observed once', () => path);
     if (request === undefined) return;
     request.observed = true;
+    request.observedInBetween = this.fromRuntime.streamInArrival === streamId;
     const expected = this.message(streamId);
     const right = expected === undefined || expected.equals(body);
     this.expect(right, 'an observed request is the one sent', () => path);
@@ -460,6 +511,11 @@ export class Oracle implements Seen {
         'a report whose answer begins while something is hidden is taken',
         () => `stream ${streamId}`,
       );
+    }
+    for (const streamId of this.#endsDue.splice(0)) {
+      const { decision, ends } = this.requests.get(streamId) ?? {};
+      const isRight = decision !== 'observe' || ends?.join() === `${this.#succeeded.has(streamId)}`;
+      this.expect(isRight, 'the end of an observed call is told at once', () => `stream ${streamId}: ${ends}`);
     }
     if (this.settings.ownSettings > 0) {
       this.expect(this.toClient.frames > 0, 'own SETTINGS go out at once', () => '');
@@ -518,6 +574,9 @@ export class Oracle implements Seen {
       this.expect(status === undefined || delivered !== undefined, 'every end settles', () => call.path);
     }
     const { pendingTimers } = this.world;
+    this.expect(this.#told === this.#asked, 'the end of every observed call is told', () => {
+      return `${this.#told} of ${this.#asked}`;
+    });
     this.expect(pendingTimers === 0, 'no timer is left', () => `${pendingTimers} timers`);
     if (this.#valid.client) this.#prefixes(this.toRuntime, this.fromClient, 'requests');
     if (this.#valid.runtime) this.#prefixes(this.toClient, this.fromRuntime, 'responses');

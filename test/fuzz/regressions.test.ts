@@ -24,6 +24,7 @@ t.test('new cases break no rule and come to all that a case is for', async (t) =
   for (const event of [
     ...['both peers right', 'calls delivered', 'calls left: cancelled', 'DATA held back', 'drained'],
     ...['own SETTINGS', 'reports taken late', 'runtime gone, streams served', 'refused: request not whole'],
+    ...['calls observed to succeed', 'calls observed to fail'],
   ]) {
     t.ok(events.get(event), event);
   }

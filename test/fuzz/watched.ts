@@ -63,6 +63,10 @@ export interface Request {
   readonly begunMs: number;
   lastMs: number;
   observed: boolean;
+  /** A frame of the runtime was under way on its stream when it was observed: that may be the answer, which is early then. */
+  observedInBetween: boolean;
+  /** What was said of how the call ended. */
+  readonly ends: boolean[];
   /** The response was complete before the request. */
   answeredEarly: boolean;
   /** Forwarded, and answered by Holdfast all the same. */

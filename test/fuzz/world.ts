@@ -112,7 +112,10 @@ export class World implements Watched {
       budgets: this.#budgets,
       handlers: {
         decide: decisionOf,
-        observe: (path, request) => oracle.observed(path, request),
+        observe: (path, request) => {
+          oracle.observed(path, request);
+          return (succeeded) => oracle.callEnded(path, succeeded);
+        },
         take: (call) => this.#took(call),
         takesLate: () => this.isHiding,
         violation: (peer, reason) => oracle.violation(peer, reason),

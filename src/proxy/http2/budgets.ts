@@ -134,7 +134,10 @@ export class AnswerShare {
 
 /** What all connections together may keep in memory. */
 export interface Budgets {
-  /** Requests of taken calls, from their first byte to their stream's end, and of observed ones while they are read. */
+  /**
+   * Requests of taken calls, from their first byte to their stream's end, and of observed ones while they are read; where somebody
+   * waits for how the call ends, until then.
+   */
   readonly requests: ByteBudget;
   /** What their streams take beside the messages, see `streamBytes`. */
   readonly streams: ByteBudget;

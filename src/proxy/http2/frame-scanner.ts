@@ -24,6 +24,14 @@ export interface FrameSink {
   output(bytes: Buffer): void;
 }
 
+/** Reads the payload of a frame along, whatever becomes of it. */
+export interface PayloadReader {
+  /** @param part Only valid until this returns. */
+  payload(part: Buffer): void;
+  /** It is there to its end; what the sink does with it comes after. */
+  payloadEnd(): void;
+}
+
 const nothing: Buffer = Buffer.alloc(0);
 
 export class FrameScanner {
@@ -40,6 +48,8 @@ export class FrameScanner {
   #flags = 0;
   #streamId = 0;
   readonly #parts: Buffer[] = [];
+  /** Of the frame being read. */
+  #reader: PayloadReader | undefined;
   /** Where in `#chunk` the frame being read began; -1: in an earlier chunk. */
   #frameAt = -1;
   #chunk = nothing;
@@ -74,6 +84,11 @@ export class FrameScanner {
   insert(bytes: Buffer): void {
     this.#flush();
     this.#sink.output(bytes);
+  }
+
+  /** To be called in `FrameSink.frameStart`, of the frame that begins. */
+  readAlong(reader: PayloadReader): void {
+    this.#reader = reader;
   }
 
   /** Reads no further frame. */
@@ -116,6 +131,7 @@ export class FrameScanner {
   #readPayload(mode: FrameMode, chunk: Buffer, at: number): number {
     const end = Math.min(chunk.length, at + this.#payloadLeft);
     this.#payloadLeft -= end - at;
+    this.#reader?.payload(chunk.subarray(at, end));
     const isEnd = this.#payloadLeft === 0;
     if (mode === 'forward') {
       this.#extend(at, end);
@@ -131,8 +147,14 @@ export class FrameScanner {
   #endFrame(end: number, payload: Buffer): number {
     const collected = this.#mode === 'collect';
     this.#mode = undefined;
+    if (this.#reader !== undefined) this.#endReading(this.#reader);
     if (collected) this.#endCollected(end, payload);
     return end;
+  }
+
+  #endReading(reader: PayloadReader): void {
+    this.#reader = undefined;
+    reader.payloadEnd();
   }
 
   #endCollected(end: number, payload: Buffer): void {

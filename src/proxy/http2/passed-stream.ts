@@ -9,6 +9,10 @@ import type { HeaderField } from './hpack.js';
 
 /** No method of the CRI has a longer path; a longer one is of no interest and not kept. */
 const maxPathLength = 256;
+
+/** Is told once how a call ended: whether the runtime has said that it succeeded. */
+export type EndListener = (succeeded: boolean) => void;
+
 /** A request for a report that was forwarded: as long as its answer has not begun, Holdfast may still answer it itself. */
 export class ReportRequest {
   readonly fields: readonly HeaderField[];
@@ -43,6 +47,7 @@ export class PassedStream implements HalfRequest {
   #observer: RequestObserver | undefined;
   /** While its request is read, which is not whole. */
   #halfRequests: HalfRequests | undefined;
+  #endListener: EndListener | undefined;
 
   constructor(path: string, reading: Reading | undefined) {
     this.path = path.length > maxPathLength ? '' : path;
@@ -61,6 +66,36 @@ export class PassedStream implements HalfRequest {
   observe(data: Buffer | undefined, endStream: boolean): void {
     const isGoingOn = this.#observer?.push(data) ?? false;
     if (!isGoingOn || endStream) this.stopObserving();
+  }
+
+  /**
+   * Its request is whole, and somebody wants to know how the call ends.
+   *
+   * @param listener What its request took of the budgets is kept until then.
+   */
+  listen(listener: EndListener): void {
+    const observer = this.#observer;
+    if (observer === undefined || this.responseEnded) {
+      listener(false);
+      return;
+    }
+    this.#observer = undefined;
+    this.#endListener = (succeeded) => {
+      observer.close();
+      listener(succeeded);
+    };
+  }
+
+  /** Its trailers are there, or begin to be: who takes this over says how the call ended, whatever becomes of the stream. */
+  takeEndListener(): EndListener | undefined {
+    const listener = this.#endListener;
+    this.#endListener = undefined;
+    return listener;
+  }
+
+  endResponse(): void {
+    this.responseEnded = true;
+    this.takeEndListener()?.(false);
   }
 
   stopObserving(): void {
@@ -84,6 +119,7 @@ export class PassedStream implements HalfRequest {
 
   close(): void {
     this.giveUp();
+    this.takeEndListener()?.(false);
   }
 
   #forgetRequest(): void {
@@ -96,7 +132,8 @@ export class PassedStream implements HalfRequest {
 export class RequestObserver {
   readonly #encoding: string;
   readonly #maxBytes: number;
-  readonly #reader: SingleMessageReader;
+  /** Undefined once it has the message. */
+  #reader: SingleMessageReader | undefined;
   readonly #budget: BudgetShare;
   readonly #found: (message: Buffer) => void;
   readonly #closed: () => void;
@@ -127,14 +164,16 @@ export class RequestObserver {
 
   /** @returns Whether there is more to read. */
   push(data: Buffer | undefined): boolean {
-    if (data === undefined || !this.reserve(data.length)) return false;
+    const reader = this.#reader;
+    if (reader === undefined || data === undefined || !this.reserve(data.length)) return false;
     try {
-      this.#reader.push(data);
+      reader.push(data);
     } catch {
       return false;
     }
-    if (!this.#reader.isComplete) return true;
-    const { body, compressed } = this.#reader.finish();
+    if (!reader.isComplete) return true;
+    this.#reader = undefined;
+    const { body, compressed } = reader.finish();
     const message = compressed ? tryDecompressSync(this.#encoding, body, this.#maxBytes) : body;
     if (message !== undefined && (!compressed || this.reserve(message.length))) this.#found(message);
     return false;

@@ -29,7 +29,7 @@ import {
   HpackError,
 } from './hpack.js';
 import { RateLimit } from './limits.js';
-import { PassedStream, type Reading, ReportRequest, RequestObserver } from './passed-stream.js';
+import { type EndListener, PassedStream, type Reading, ReportRequest, RequestObserver } from './passed-stream.js';
 import type { Pings } from './pings.js';
 import type { ResponsePath } from './response-path.js';
 import type { StreamTable } from './stream-table.js';
@@ -51,7 +51,7 @@ export interface RequestPathParts {
   readonly responses: ResponsePath;
   toUpstream(bytes: Buffer): void;
   decide(path: string): Decision;
-  observe(path: string, request: Buffer): void;
+  observe(path: string, request: Buffer): EndListener | undefined;
   /** The client broke the protocol. */
   fault(code: number, reason: string): void;
 }
@@ -429,7 +429,9 @@ export class RequestPath implements FrameSink {
       const giveBack = () => share.giveBack(bytes);
       const observer = this.#observer(fields, giveBack, (message) => {
         if (report !== undefined) report.message = message;
-        observe(path, message);
+        const listener = observe(path, message);
+        // A report may be taken instead.
+        if (listener !== undefined && decision === 'observe') stream.listen(listener);
       });
       const isKept = decision === 'report' && observer.reserve(countedHeaderBytes(fields));
       const report = isKept ? new ReportRequest(fields, context.clock.now()) : undefined;

@@ -2,6 +2,7 @@
  * Everything that goes to the client: the runtime's frames, and between them those of Holdfast. It keeps what only
  * shows in this direction: the client's connection window, and the frames held back for it.
  */
+import { CallEnds } from './call-ends.js';
 import { type ClientSettings, noHeaderTable } from './client-settings.js';
 import { ConnectionWindow } from './flow-control.js';
 import { type FrameMode, FrameScanner, type FrameSink } from './frame-scanner.js';
@@ -87,6 +88,7 @@ export class ResponsePath implements FrameSink, ClientWriter {
   #tableIsEmpty = false;
   /** The runtime's first block was swallowed: the next one has to say it in its place. */
   #owesSizeUpdate = false;
+  readonly #callEnds = new CallEnds();
 
   constructor(parts: ResponsePathParts) {
     this.#parts = parts;
@@ -117,6 +119,11 @@ export class ResponsePath implements FrameSink, ClientWriter {
     this.#scanner.stop();
     this.held.clear();
     this.#sending.clear();
+  }
+
+  /** The runtime will end no call any more. */
+  noMoreEnds(): void {
+    this.#callEnds.giveUp();
   }
 
   /** Sends Holdfast's own SETTINGS where the runtime's are not there: the connection is ready for calls (RFC 9113 section 3.4). */
@@ -254,7 +261,11 @@ export class ResponsePath implements FrameSink, ClientWriter {
     if (streamId !== 0) return this.#fault(`frame type ${type} on stream ${streamId}`);
     switch (type) {
       case FrameType.settings:
-        if ((flags & Flag.ack) !== 0) break;
+        if ((flags & Flag.ack) !== 0) {
+          // The client's SETTINGS have it use no header table, the first on.
+          this.#callEnds.tableEmptied();
+          break;
+        }
         return length % 6 === 0 && length <= maxControlPayloadBytes ? 'collect' : this.#frameSizeFault('SETTINGS');
       case FrameType.goAway:
         return length >= 8 && length <= maxControlPayloadBytes ? 'collect' : this.#frameSizeFault('GOAWAY');
@@ -279,6 +290,9 @@ export class ResponsePath implements FrameSink, ClientWriter {
       return false;
     }
     this.#receivingBlockOf = (flags & Flag.endHeaders) === 0 ? streamId : 0;
+    const isLast = type === FrameType.headers && (flags & Flag.endStream) !== 0;
+    const listener = isLast ? this.#parts.streams.endListener(streamId) : undefined;
+    if (this.#callEnds.frameStart(type, flags, listener)) this.#scanner.readAlong(this.#callEnds);
     return true;
   }
 

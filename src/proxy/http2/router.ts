@@ -10,7 +10,7 @@ import { AnswerShare, BudgetShare, type Budgets, newBudgets } from './budgets.js
 import { ClientSettings } from './client-settings.js';
 import { ErrorCode, goAwayFrame, rstStreamFrame, windowUpdateFrame } from './frames.js';
 import { type Limits, RateLimit } from './limits.js';
-import { PassedStream } from './passed-stream.js';
+import { type EndListener, PassedStream } from './passed-stream.js';
 import { Pings } from './pings.js';
 import { type Decision, RequestPath } from './request-path.js';
 import { ResponsePath } from './response-path.js';
@@ -20,8 +20,14 @@ import { grpcEnd, type Refusal, TakenStream, type TakenStreamContext } from './t
 export interface RouterHandlers {
   /** Decides at the request headers; what is observed is given to `observe`, what is taken to `take`, once the request is whole. */
   decide(path: string): Decision;
-  /** The request message, before its last byte is forwarded; not called where it is large or cannot be read. */
-  observe(path: string, request: Buffer): void;
+  /**
+   * The request message, before its last byte is forwarded; not called where it is large or cannot be read.
+   *
+   * @returns Asks how an observed call ends, and is told once: whether the runtime has ended it with OK, before the client gets the last
+   * byte of that; false where it failed, where it was reset, where the connection ended, and where its end could not be read. It is kept
+   * until then: it should not hold the request. Not heard in the case of a `report`.
+   */
+  observe(path: string, request: Buffer): EndListener | undefined;
   take(call: TakenCall): void;
   /** Whether a `report` that was forwarded is to be taken after all, now that its answer begins. */
   takesLate?(): boolean;
@@ -220,6 +226,7 @@ export class Router {
   runtimeEnded(): boolean {
     if (this.#state !== 'open' || !this.responses.isAtBoundary) return false;
     this.responses.held.dropOpenBlock();
+    this.responses.noMoreEnds();
     if (this.#streams.takenCount + this.#streams.unproven.size === 0) return !this.responses.held.isEmpty;
     this.#state = 'orphaned';
     this.#goAway(ErrorCode.noError);
@@ -233,6 +240,7 @@ export class Router {
     this.#state = 'closed';
     this.#cancelLinger();
     this.#leaveAll();
+    this.responses.noMoreEnds();
     this.#streams.forgetRequests();
     this.#countUnread();
   }

@@ -4,7 +4,7 @@
  */
 import type { Clock } from '../../clock.js';
 import { isClientStream } from './frames.js';
-import { PassedStream } from './passed-stream.js';
+import { type EndListener, PassedStream } from './passed-stream.js';
 import { TakenStream } from './taken-stream.js';
 
 /** As many as may be open at the runtime: by then it has answered the first, or read its reset. */
@@ -99,6 +99,12 @@ export class StreamTable {
     return highest;
   }
 
+  /** The trailers of a stream begin. @returns Who waits for how its call ended, to be told by who reads them. */
+  endListener(streamId: number): EndListener | undefined {
+    const stream = this.active.get(streamId);
+    return stream instanceof PassedStream ? stream.takeEndListener() : undefined;
+  }
+
   beginResponse(streamId: number): void {
     const stream = this.active.get(streamId);
     if (stream instanceof PassedStream) stream.responseBegun = true;
@@ -112,7 +118,7 @@ export class StreamTable {
   endResponse(streamId: number): void {
     const stream = this.active.get(streamId);
     if (!(stream instanceof PassedStream)) return;
-    stream.responseEnded = true;
+    stream.endResponse();
     this.answered();
     if (stream.requestEnded) this.close(streamId);
   }

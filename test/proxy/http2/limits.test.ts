@@ -4,7 +4,19 @@ import t from 'tap';
 import { AnswerBudget, BudgetShare, ByteBudget } from '../../../src/proxy/http2/budgets.js';
 import { ErrorCode, FrameType } from '../../../src/proxy/http2/frames.js';
 
-import { data, message, ok, ping, RouterBench, request, reset, settings, settingsAck, windowUpdate } from './wire.js';
+import {
+  data,
+  headers,
+  message,
+  ok,
+  ping,
+  RouterBench,
+  request,
+  reset,
+  settings,
+  settingsAck,
+  windowUpdate,
+} from './wire.js';
 
 async function withBudget(bytes: number): Promise<{ bench: RouterBench; budget: ByteBudget }> {
   const budget = new ByteBudget(bytes);
@@ -91,6 +103,8 @@ t.test('observed requests share the bound; what does not fit is forwarded unread
   t.strictSame(bench.toRuntime.shown().slice(-2), ['headers 3', 'data 3 len=80 end']);
   await bench.client(data(1, whole.subarray(70), true));
   t.strictSame(bench.observed, [`/observe/A ${'x'.repeat(75)}`]);
+  t.ok(leaves(budget, 20), 'as long as somebody waits for how the call ends');
+  await bench.runtime(headers(1, { ':status': '200', 'grpc-status': '0' }, true));
   t.ok(leaves(budget, 100));
   await bench.client(request(5, '/observe/C'), data(5, whole.subarray(0, 70)), reset(5));
   t.ok(leaves(budget, 100), 'reset');
@@ -175,6 +189,7 @@ t.test('what streams take beside their requests is bounded together, until nothi
   t.ok(leaves(streams, 5000));
   await bench.client(request(9, '/observe/E'), data(9, message('read'), true));
   t.strictSame(bench.observed, ['/observe/E read']);
+  await bench.runtime(headers(9, { ':status': '200', 'grpc-status': '0' }, true));
   t.ok(leaves(streams, 5000));
   await bench.client(request(11, '/report/F'), data(11, message(''), true), request(13, '/take/G'));
   t.notOk(leaves(streams, 5000));

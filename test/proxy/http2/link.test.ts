@@ -227,7 +227,13 @@ t.test('taken and passed calls share a connection, and an answer is proven deliv
   };
   const observed: string[] = [];
   const { links } = await listen(t, at, {
-    handlers: { take, observe: (name, body) => observed.push(`${name} ${body}`) },
+    handlers: {
+      take,
+      observe: (name, body) => {
+        observed.push(`${name} ${body}`);
+        return undefined;
+      },
+    },
   });
   const client = connect(t, at);
   const names = Array.from({ length: 60 }, (_, n) => (n % 2 === 0 ? '/take/Call' : '/runtime/Unary'));
@@ -244,6 +250,30 @@ t.test('taken and passed calls share a connection, and an answer is proven deliv
   t.equal(links.length, 1);
   t.equal((await ask(client, '/observe/Unknown', Buffer.from('id'))).error?.code, grpc.status.UNIMPLEMENTED);
   t.strictSame(observed, ['/observe/Unknown id']);
+});
+
+t.test('a call that grpc-js ends with OK has succeeded, one that fails or is given up has not', async (t) => {
+  const at = place(t);
+  const { cancelled } = await runtime(t, at);
+  const ends: string[] = [];
+  await listen(t, at, {
+    handlers: {
+      decide: () => 'observe',
+      observe: (name, body) => (succeeded) => ends.push(`${name} ${body} ${succeeded}`),
+    },
+  });
+  const client = connect(t, at);
+  for (const id of ['a', 'b']) await ask(client, '/runtime/Unary', Buffer.from(id));
+  t.strictSame(ends.splice(0), ['/runtime/Unary a true', '/runtime/Unary b true']);
+  await ask(client, '/runtime/Fail', Buffer.from('c'));
+  await ask(client, '/runtime/Unknown', Buffer.from('d'));
+  t.strictSame(ends.splice(0), ['/runtime/Fail c false', '/runtime/Unknown d false']);
+  const abandoned = client.makeUnaryRequest('/runtime/Hang', identity, identity, Buffer.from('e'), () => {});
+  await ask(client, '/runtime/Unary', Buffer.from('f'));
+  t.strictSame(ends.splice(0), ['/runtime/Unary f true']);
+  abandoned.cancel();
+  t.equal(await cancelled, '/runtime/Hang');
+  t.strictSame(ends, ['/runtime/Hang e false']);
 });
 
 t.test('a taken call that fails, streams, is cancelled or times out looks to its client like any other', async (t) => {

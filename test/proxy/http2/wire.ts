@@ -155,6 +155,8 @@ export class RouterBench {
   readonly toRuntime = new Wire();
   readonly calls: TakenCall[] = [];
   readonly observed: string[] = [];
+  /** How observed calls ended: `/observe/A succeeded`. */
+  readonly ends: string[] = [];
   readonly violations: string[] = [];
   readonly refusals: string[] = [];
   readonly router: Router;
@@ -176,7 +178,10 @@ export class RouterBench {
       handlers: {
         decide: (path) => decisions.find((decision) => path.startsWith(`/${decision}`)) ?? 'pass',
         takesLate: () => this.late,
-        observe: (path, body) => this.observed.push(`${path} ${body.toString()}`),
+        observe: (path, body) => {
+          this.observed.push(`${path} ${body.toString()}`);
+          return (succeeded) => this.ends.push(`${path} ${succeeded ? 'succeeded' : 'failed'}`);
+        },
         take: (call) => this.calls.push(call),
         violation: (peer, reason) => this.violations.push(`${peer}: ${reason}`),
         refused: (reason, isFirst) => this.refusals.push(isFirst ? reason : `${reason} again`),

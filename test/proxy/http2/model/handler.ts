@@ -27,7 +27,7 @@ export class Handler implements RouterHandlers {
     return this.#plans[indexOf(path)]?.kind ?? 'pass';
   }
 
-  observe(path: string, request: Buffer): void {
+  observe(path: string, request: Buffer): undefined {
     const index = indexOf(path);
     this.observed.set(index, [...(this.observed.get(index) ?? []), Buffer.from(request)]);
   }
