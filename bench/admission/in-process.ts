@@ -136,9 +136,10 @@ export function callerThrough(core: Core, runtime: SimulatedRuntime, clock: Cloc
           core.handlers.take(call);
           return;
         }
-        if (decision === 'observe') core.handlers.observe(path, request);
+        const ended = decision === 'observe' ? core.handlers.observe(path, request) : undefined;
         void runtime.serve(rawCall(path, request, timeoutMs, caller.signal)).then((reply) => {
           answer = reply.message ?? answer;
+          ended?.(reply.code === 0);
           end({ code: reply.code, message: reply.details ?? '', trailers: [] });
         });
       });

@@ -34,14 +34,21 @@ export interface CallPathParts {
 export function callPath(parts: CallPathParts): RouterHandlers {
   const { store, starts, creations, hiding, events, relay, turns, metrics, log } = parts;
 
-  /** An id in a request shows that the downstream has what it names, or ends it. */
-  const noteId = (method: Method, request: Buffer) => {
+  /** An id in a request shows that the downstream has what it names. */
+  const noteUse = (method: Method, request: Buffer) => {
     const used = usedId(method, request);
     if (used !== undefined) store.used(used.kind, used.id);
+  };
+
+  /** What a request ends is over once the runtime has said so: one that it refused changes nothing. */
+  const noteEnd = (method: Method, request: Buffer) => {
     const ended = endedId(method, request);
-    if (ended === undefined) return;
-    store.ended(ended.kind, ended.id);
-    if (ended.kind === 'container') starts.ended(ended.id);
+    if (ended === undefined) return undefined;
+    return (succeeded: boolean) => {
+      if (!succeeded) return;
+      store.ended(ended.kind, ended.id);
+      if (ended.kind === 'container') starts.ended(ended.id);
+    };
   };
 
   const carryOut = async (call: TakenCall, method: Method | undefined): Promise<void> => {
@@ -53,7 +60,7 @@ export function callPath(parts: CallPathParts): RouterHandlers {
     if (method?.events) return events.subscribe(call);
     // 3. Reports lose what is hidden; a status of a pod sandbox also shows that its id is known.
     if (method?.reportsContainers) {
-      noteId(method, call.request);
+      noteUse(method, call.request);
       return hiding.report(call, method);
     }
     // 4. The rest goes to the runtime as it came.
@@ -79,7 +86,9 @@ export function callPath(parts: CallPathParts): RouterHandlers {
     },
     observe(path, request) {
       const method = methodOf(path);
-      if (method !== undefined) noteId(method, request);
+      if (method === undefined) return undefined;
+      noteUse(method, request);
+      return noteEnd(method, request);
     },
     takesLate: () => store.mayHide,
     async take(call) {
