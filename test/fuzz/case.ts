@@ -6,7 +6,7 @@
 
 import { Random } from '../../src/harness/random.js';
 import { Flag, FrameType, frame, goAwayFrame, Setting as Parameter } from '../../src/proxy/http2/frames.js';
-import { requestFields } from '../proxy/http2/wire.js';
+import { message, requestFields } from '../proxy/http2/wire.js';
 import { ClientPeer } from './client-peer.js';
 import type { Peer, PeerStream } from './peer.js';
 import { RuntimePeer } from './runtime-peer.js';
@@ -293,7 +293,25 @@ class Conversation {
     await this.#step(['quiet']);
   }
 
+  /** Has some calls observed and answered to their ends: few get that far in between. */
+  async #observe(random: Random): Promise<void> {
+    const [client, runtime] = [this.#client, this.#runtime];
+    for (let count = random.below(4); count > 0 && client.mayOpen; count--) {
+      const stream = client.open(random, '/observe');
+      stream.body = message(random.bytes(random.size(100)));
+      client.sendHeaders(stream, requestFields(`/observe/${stream.id}`), false, random);
+      client.sendData(stream, true, random);
+    }
+    await this.#settle(random);
+    for (const stream of [...runtime.streams.values()]) {
+      const isAnswered = random.chance(0.8);
+      for (let parts = 8; isAnswered && parts > 0 && !stream.ended; parts--) runtime.respond(stream, 300, random);
+    }
+    while (!this.#closed && runtime.pendingBytes > 0 && this.#goesOn) await this.#deliver('runtime', random);
+  }
+
   async #quiet(random: Random): Promise<void> {
+    if (!this.#closed) await this.#observe(random);
     await this.#hush(random);
     for (const stream of [...this.#client.streams.values()]) this.#client.sendReset(stream, 8, random);
     await this.#settle(random);
