@@ -1,0 +1,101 @@
+/** What is broken together, and the tests that have to notice: each piece is small enough to be run on its own. */
+import { readdirSync } from 'node:fs';
+
+export interface Piece {
+  readonly name: string;
+  readonly folder: string;
+  /** Undefined: those of the folder that no other piece names. */
+  readonly files?: readonly string[];
+  /** The quickest first: the first one that fails ends the run of a mutant. */
+  readonly tests: readonly string[];
+}
+
+/** Tests of whole calls through the sockets, which every file behind them is used by. */
+const calls = [
+  'test/proxy/bad-input.test.ts',
+  'test/proxy/shutdown.test.ts',
+  'test/rules/starts.test.ts',
+  'test/rules/creations.test.ts',
+  'test/rules/hiding.test.ts',
+  'test/proxy/admission.test.ts',
+  'test/crio-scars.test.ts',
+];
+
+export const pieces: readonly Piece[] = [
+  {
+    name: 'throttle',
+    folder: 'src/throttle',
+    tests: [
+      'test/throttle/pace.test.ts',
+      'test/throttle/usual-time.test.ts',
+      'test/throttle/work-queue.test.ts',
+      'test/throttle/pressure.test.ts',
+      'test/throttle/adaptive-limit.test.ts',
+      'test/throttle/admission.test.ts',
+      'test/throttle/storm.test.ts',
+    ],
+  },
+  {
+    name: 'proxy-socket',
+    folder: 'src/proxy',
+    files: ['listen.ts', 'socket-watch.ts'],
+    tests: ['test/proxy/listen.test.ts', 'test/proxy/socket-watch.test.ts', 'test/proxy/holdfast.test.ts'],
+  },
+  {
+    name: 'proxy-connections',
+    folder: 'src/proxy',
+    files: ['connections.ts'],
+    tests: ['test/proxy/connections.test.ts', 'test/proxy/shutdown.test.ts'],
+  },
+  {
+    name: 'proxy-parts',
+    folder: 'src/proxy',
+    files: [
+      'grpc-code.ts',
+      'log-link.ts',
+      'new-admission.ts',
+      'relay.ts',
+      'runtime-presence.ts',
+      'taken-call.ts',
+      'turns.ts',
+      'upstream.ts',
+      'warm-up.ts',
+    ],
+    tests: [
+      'test/proxy/turns.test.ts',
+      'test/proxy/warm-up.test.ts',
+      'test/proxy/admission.test.ts',
+      'test/rules/outages.test.ts',
+      'test/rules/wire.test.ts',
+      'test/rules/creations.test.ts',
+    ],
+  },
+  {
+    name: 'proxy-calls',
+    folder: 'src/proxy',
+    tests: ['test/proxy/events.test.ts', ...calls, 'test/rules/wire.test.ts', 'test/rules/outages.test.ts'],
+  },
+  {
+    name: 'cache-requests',
+    folder: 'src/cache',
+    files: ['fingerprint.ts', 'normal-form.ts', 'drift.ts'],
+    tests: ['test/cache/fingerprint.test.ts', 'test/rules/creations.test.ts'],
+  },
+  {
+    name: 'cache',
+    folder: 'src/cache',
+    tests: [
+      'test/cache/abandoned-calls.test.ts',
+      'test/cache/start-store.test.ts',
+      'test/cache/creation-store.test.ts',
+      ...calls,
+    ],
+  },
+];
+
+/** The files of a piece, relative to the project. */
+export function sourcesOf({ folder, files }: Piece): readonly string[] {
+  const named = new Set(pieces.flatMap((piece) => (piece.folder === folder ? (piece.files ?? []) : [])));
+  const rest = () => readdirSync(folder).filter((file) => file.endsWith('.ts') && !named.has(file));
+  return (files ?? rest()).map((file) => `${folder}/${file}`);
+}

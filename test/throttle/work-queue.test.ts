@@ -1,0 +1,131 @@
+import t from 'tap';
+import { passedOverAtMost, type Work, WorkQueue } from '../../src/throttle/work-queue.js';
+
+const work = (what: Partial<Work> = {}): Work => ({ kind: 'podSandbox', run: async () => true, ...what });
+const critical = () => work({ importance: 'critical' });
+
+/** The classes of what is taken in `count` turns. */
+function taken(queue: WorkQueue, count: number): (string | undefined)[] {
+  return Array.from({ length: count }, () => {
+    const next = queue.take(true);
+    return next?.importance ?? next?.kind;
+  });
+}
+
+t.test('what waits is counted, by class and in all, until it is taken or taken back', (t) => {
+  const queue = new WorkQueue(new Map());
+  const [one, other] = [work(), work({ kind: 'start' })];
+  queue.add(one);
+  queue.add(other);
+  queue.add(critical());
+  t.same(queue.sizes, { static: 0, critical: 1, start: 1, container: 0, podSandbox: 1 });
+  t.equal(queue.size, 3);
+  queue.delete(one);
+  t.equal(queue.size, 2);
+  queue.take(true);
+  t.same(queue.sizes, { static: 0, critical: 0, start: 1, container: 0, podSandbox: 0 });
+  t.end();
+});
+
+t.test('taking back what does not wait changes nothing', (t) => {
+  const queue = new WorkQueue(new Map([['kata', 1]]));
+  const waiting = work();
+  queue.add(waiting);
+  queue.delete(work());
+  queue.delete(work({ handler: 'kata' }));
+  queue.delete(work({ kind: 'start' }));
+  t.equal(queue.take(true), waiting);
+  t.equal(queue.take(true), undefined);
+  t.end();
+});
+
+t.test('only what is paced waits for the pace', (t) => {
+  const queue = new WorkQueue(new Map());
+  queue.add(work());
+  queue.add(critical());
+  t.equal(queue.mayTake(false), false);
+  t.equal(queue.mayTake(true), true);
+  t.equal(queue.take(false), undefined);
+  const start = work({ kind: 'start' });
+  queue.add(start);
+  t.equal(queue.mayTake(false), true);
+  t.equal(queue.take(false), start);
+  t.end();
+});
+
+t.test('a handler at its limit lets its work go when as much has ended, and others go meanwhile', (t) => {
+  const queue = new WorkQueue(new Map([['kata', 2]]));
+  const kata = Array.from({ length: 4 }, () => work({ handler: 'kata' }));
+  for (const each of kata) queue.add(each);
+  const other = work({ handler: 'runc' });
+  queue.add(other);
+  t.same([queue.take(true), queue.take(true)], [kata[0], kata[1]]);
+  t.equal(queue.take(true), other);
+  t.equal(queue.mayTake(true), false);
+  queue.ended(other);
+  t.equal(queue.mayTake(true), false, 'a handler without a limit makes no room');
+  for (const each of kata.slice(0, 2)) queue.ended(each);
+  t.same([queue.take(true), queue.take(true), queue.take(true)], [kata[2], kata[3], undefined]);
+  t.end();
+});
+
+t.test('in a class what came first goes first, whatever its handler', (t) => {
+  const queue = new WorkQueue(new Map([['kata', 9]]));
+  const all = ['runc', 'kata', undefined, 'kata', 'runc'].map((handler) => work({ handler }));
+  for (const each of all) queue.add(each);
+  t.same(
+    all.map(() => queue.take(true)),
+    all,
+  );
+  t.end();
+});
+
+t.test('who was passed over most goes first of those that have waited too long, and every second turn at most', (t) => {
+  const queue = new WorkQueue(new Map());
+  for (let n = 0; n < 30; n += 1) queue.add(critical());
+  queue.add(work({ kind: 'start' }));
+  const begun = taken(queue, 1);
+  queue.add(work());
+  begun.push(...taken(queue, 1));
+  queue.add(work({ kind: 'container' }));
+  begun.push(...taken(queue, 20));
+  t.same(begun, [
+    ...Array.from({ length: passedOverAtMost }, () => 'critical'),
+    ...['start', 'critical', 'podSandbox', 'critical', 'container', 'critical'],
+  ]);
+  t.end();
+});
+
+t.test('a class of which nothing waits any more is not passed over', (t) => {
+  const queue = new WorkQueue(new Map());
+  for (let n = 0; n < 30; n += 1) queue.add(critical());
+  const gone = work();
+  queue.add(gone);
+  taken(queue, passedOverAtMost);
+  queue.delete(gone);
+  queue.add(work());
+  t.same(taken(queue, 2), ['critical', 'critical']);
+  t.end();
+});
+
+t.test('a class of which more waits stays passed over when one of it is taken back', (t) => {
+  const queue = new WorkQueue(new Map());
+  for (let n = 0; n < 30; n += 1) queue.add(critical());
+  const gone = work();
+  queue.add(gone);
+  queue.add(work());
+  taken(queue, passedOverAtMost);
+  queue.delete(gone);
+  t.same(taken(queue, 1), ['podSandbox']);
+  t.end();
+});
+
+t.test('a class that has had its turn is passed over as often again', (t) => {
+  const queue = new WorkQueue(new Map());
+  for (let n = 0; n < 40; n += 1) queue.add(work({ kind: 'start' }));
+  for (let n = 0; n < 40; n += 1) queue.add(work());
+  const turns = taken(queue, 2 * (passedOverAtMost + 1));
+  const at = turns.flatMap((kind, turn) => (kind === 'podSandbox' ? [turn] : []));
+  t.same(at, [passedOverAtMost, 2 * passedOverAtMost + 1]);
+  t.end();
+});
