@@ -8,14 +8,15 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { runBreaks } from './breaks.js';
+import { breaks } from './breaks.js';
 import { equivalents } from './equivalent.js';
 import { idle, judge, type Outcome, scores } from './judge.js';
 import { type Piece, pieces, sourcesOf } from './pieces.js';
 import { outcomeOf, removal, removalsIn, remove } from './removals.js';
+import { runBreaks } from './run-breaks.js';
 import { mutate } from './stryker.js';
 
-const breaks = 'breaks';
+const byHand = 'breaks';
 const keptIn = '.mutate';
 
 const { positionals: names, values } = parseArgs({
@@ -24,8 +25,8 @@ const { positionals: names, values } = parseArgs({
 });
 
 let isClean = true;
-for (const name of names.length === 0 ? [...pieces.map(({ name }) => name), breaks] : names) {
-  isClean = (name === breaks ? await runBreaks(say) : await runPiece(name)) && isClean;
+for (const name of names.length === 0 ? [...pieces.map(({ name }) => name), byHand] : names) {
+  isClean = (name === byHand ? await runBreaks(breaks, say) : await runPiece(name)) && isClean;
 }
 process.exitCode = isClean ? 0 : 1;
 
@@ -68,7 +69,7 @@ function chosen(name: string): { readonly piece: Piece; readonly sources: readon
     if (piece.name === name) return { piece, sources };
     if (sources.includes(name)) return { piece, sources: [name] };
   }
-  say(`no piece and no source of one: ${name}. Pieces: ${[...pieces.map((piece) => piece.name), breaks].join(', ')}`);
+  say(`no piece and no source of one: ${name}. Pieces: ${[...pieces.map((piece) => piece.name), byHand].join(', ')}`);
   process.exit(2);
 }
 

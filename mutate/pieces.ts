@@ -52,7 +52,6 @@ export const pieces: readonly Piece[] = [
     folder: 'src/proxy',
     files: [
       'grpc-code.ts',
-      'log-link.ts',
       'new-admission.ts',
       'relay.ts',
       'runtime-presence.ts',
@@ -63,17 +62,23 @@ export const pieces: readonly Piece[] = [
     ],
     tests: [
       'test/proxy/turns.test.ts',
+      'test/proxy/runtime-presence.test.ts',
+      'test/proxy/relay.test.ts',
+      'test/proxy/new-admission.test.ts',
       'test/proxy/warm-up.test.ts',
       'test/proxy/admission.test.ts',
-      'test/rules/outages.test.ts',
-      'test/rules/wire.test.ts',
-      'test/rules/creations.test.ts',
     ],
   },
   {
     name: 'proxy-calls',
     folder: 'src/proxy',
-    tests: ['test/proxy/events.test.ts', ...calls, 'test/rules/wire.test.ts', 'test/rules/outages.test.ts'],
+    tests: [
+      'test/proxy/call-path.test.ts',
+      'test/proxy/events.test.ts',
+      ...calls,
+      'test/rules/wire.test.ts',
+      'test/rules/outages.test.ts',
+    ],
   },
   {
     name: 'cache-requests',
