@@ -1,4 +1,6 @@
-/** Mutants that no test has to notice, each with the reason. */
+/** Changes that no test has to notice, each with the reason: equivalent.yaml. */
+import { readFileSync } from 'node:fs';
+import { parse } from 'yaml';
 
 export interface Equivalent {
   readonly file: string;
@@ -9,4 +11,15 @@ export interface Equivalent {
   readonly why: string;
 }
 
-export const equivalents: readonly Equivalent[] = [];
+interface Reason {
+  readonly why: string;
+  readonly lines: readonly string[];
+  readonly by?: readonly string[];
+}
+
+export function readEquivalents(path = 'mutate/equivalent.yaml'): readonly Equivalent[] {
+  const byFile: Readonly<Record<string, readonly Reason[]>> = parse(readFileSync(path, 'utf8'));
+  return Object.entries(byFile).flatMap(([file, reasons]) =>
+    reasons.flatMap(({ lines, ...reason }) => lines.map((line) => ({ file, line, ...reason }))),
+  );
+}

@@ -7,6 +7,7 @@ export interface Outcome {
   readonly file: string;
   /** From 1. */
   readonly line: number;
+  /** From 0. */
   readonly column: number;
   readonly endLine: number;
   readonly endColumn: number;
@@ -32,12 +33,11 @@ export function judge(outcomes: readonly Outcome[], equivalents: readonly Equiva
     .map((outcome) => ({ outcome, why: equivalents.find((reason) => applies(reason, outcome))?.why }));
 }
 
-/** Reasons for mutants of these files that are not made any more, or are noticed after all. */
+/** Reasons for changes that are not made any more, though their file was broken. One that is noticed after all does no harm. */
 export function idle(outcomes: readonly Outcome[], equivalents: readonly Equivalent[]): readonly Equivalent[] {
   const files = new Set(outcomes.map(({ file }) => file));
-  const survived = outcomes.filter(({ state }) => state === 'survived');
   return equivalents.filter(
-    (reason) => files.has(reason.file) && !survived.some((outcome) => applies(reason, outcome)),
+    (reason) => files.has(reason.file) && !outcomes.some((outcome) => applies(reason, outcome)),
   );
 }
 

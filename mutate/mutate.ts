@@ -3,13 +3,13 @@
  * changes but `.mutate/`, which holds the results of the last run.
  *
  * Usage: npm run mutate [-- [--survivors] PIECE | SOURCE …]. Without names everything is broken, which takes a night. Ends with
- * 1 where something survived and no reason is written down in equivalent.ts.
+ * 1 where something survived and no reason is written down in equivalent.yaml.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { breaks } from './breaks.js';
-import { equivalents } from './equivalent.js';
+import { readEquivalents } from './equivalent.js';
 import { idle, judge, type Outcome, scores } from './judge.js';
 import { type Piece, pieces, sourcesOf } from './pieces.js';
 import { outcomeOf, removal, removalsIn, remove } from './removals.js';
@@ -18,6 +18,7 @@ import { mutate } from './stryker.js';
 
 const byHand = 'breaks';
 const keptIn = '.mutate';
+const equivalents = readEquivalents();
 
 const { positionals: names, values } = parseArgs({
   allowPositionals: true,

@@ -29,28 +29,37 @@ export async function mutate(sources: readonly string[], tests: readonly string[
   }
 }
 
-function outcomeOf({ fileName, location: { start, end }, mutatorName, replacement, status }: Result): Outcome {
+/** In its results lines and columns count from 1, in its ranges columns from 0. */
+function outcomeOf({
+  fileName,
+  location: { start, end },
+  mutatorName,
+  replacement,
+  status,
+  statusReason,
+}: Result): Outcome {
   const lines = readFileSync(fileName, 'utf8').split('\n');
-  const changed = lines.slice(start.line, end.line + 1);
+  const changed = lines.slice(start.line - 1, end.line);
   const last = changed.length - 1;
   // The end first: on a single line the start moves it.
-  changed[last] = changed[last]?.slice(0, end.column) ?? '';
-  changed[0] = changed[0]?.slice(start.column) ?? '';
+  changed[last] = changed[last]?.slice(0, end.column - 1) ?? '';
+  changed[0] = changed[0]?.slice(start.column - 1) ?? '';
   return {
     file: path.relative('.', fileName),
-    line: start.line + 1,
-    column: start.column,
-    endLine: end.line + 1,
-    endColumn: end.column,
-    text: lines[start.line]?.trim() ?? '',
+    line: start.line,
+    column: start.column - 1,
+    endLine: end.line,
+    endColumn: end.column - 1,
+    text: lines[start.line - 1]?.trim() ?? '',
     mutator: mutatorName,
     from: changed.join('\n'),
     to: replacement ?? '',
-    state: stateOf(status),
+    state: stateOf(status, statusReason),
   };
 }
 
-function stateOf(status: Result['status']): Outcome['state'] {
-  if (status === 'Killed' || status === 'Timeout') return 'killed';
+/** A test file that dies before it has said of a test that it failed has noticed, too. */
+function stateOf(status: Result['status'], reason = ''): Outcome['state'] {
+  if (status === 'Killed' || status === 'Timeout' || reason.includes('Tap process exited with code')) return 'killed';
   return status === 'Survived' || status === 'NoCoverage' ? 'survived' : 'error';
 }

@@ -53,6 +53,21 @@ t.test('fixed is the most, and off is no limit', (t) => {
   t.end();
 });
 
+t.test('a fixed limit stays where it is, however late work is', async (t) => {
+  const { admission, ask, end } = stage({ admission: 'fixed', maxCreations: 7 });
+  await ask(1, { deadlineMs: 10 * second });
+  await end(9 * second);
+  t.equal(admission.limit, 7);
+});
+
+t.test('a runtime handler is held to its own limit, and others are not', async (t) => {
+  const { ask, running } = stage({ admission: 'off', handlerLimits: [{ handler: 'kata', limit: 2 }] });
+  await ask(3, { handler: 'kata' });
+  t.equal(running.length, 2);
+  await ask(3, { handler: 'runc' });
+  t.equal(running.length, 5);
+});
+
 t.test('the limit goes down by the configured part, no further than to two by default', async (t) => {
   const { admission, ask, end, lines } = stage({ maxCreations: 10, startCreations: 10, decreaseTo: 30, lateAfter: 40 });
   await ask(1, { deadlineMs: 10 * second });

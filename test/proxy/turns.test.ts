@@ -37,3 +37,25 @@ t.test('what comes later does not overtake', async (t) => {
   await settle();
   t.same(order, ['a', 'b', 'c', 'd', 'e', 'f']);
 });
+
+t.test(
+  'what comes alone after a storm begins at once, and in a turn that lets others begin as many fewer do',
+  async (t) => {
+    const turns = new Turns();
+    const order: string[] = [];
+    const ask = (name: string) => void turns.next().then(() => order.push(name));
+    for (const name of ['a', 'b', 'c']) ask(name);
+    await settle();
+    t.same(order, ['a', 'b', 'c']);
+    ask('d');
+    ask('e');
+    await Promise.resolve();
+    t.same(order, ['a', 'b', 'c', 'd'], 'with c two have begun in this turn');
+    await settle();
+    await settle();
+    await settle();
+    ask('f');
+    await Promise.resolve();
+    t.same(order, ['a', 'b', 'c', 'd', 'e', 'f']);
+  },
+);

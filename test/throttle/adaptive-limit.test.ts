@@ -44,9 +44,10 @@ t.test('goes up by one for as much work as the limit is, ended in time while it 
 });
 
 t.test('goes up to its most and no further', async (t) => {
-  const { limit, round } = stage({ most: 9 });
+  const { limit, round, moves } = stage({ most: 9 });
   for (let n = 0; n < 5; n += 1) await round(second);
   t.equal(limit.value, 9);
+  t.equal(moves.length, 1, 'what does not move is not told');
 });
 
 t.test('does not go up while it is not in use', async (t) => {
@@ -106,7 +107,7 @@ t.test(
 );
 
 t.test('work that is late and began since takes it further down, to its least', async (t) => {
-  const { limit, round } = stage({ least: 3 });
+  const { limit, round, moves } = stage({ least: 3 });
   await round(second);
   const later: [tookMs: number, value: number][] = [
     [6 * second, 4],
@@ -117,6 +118,53 @@ t.test('work that is late and began since takes it further down, to its least', 
     await round(tookMs);
     t.equal(limit.value, value);
   }
+  t.same(
+    moves.map(({ to }) => to),
+    [9, 4, 3],
+    'what does not move is not told',
+  );
+});
+
+t.test('it goes up when the last of as much has ended, not before', (t) => {
+  const { limit, begin } = stage();
+  const ends = begin(8);
+  const values = ends.map((end) => {
+    end(true);
+    return limit.value;
+  });
+  t.same(values, [8, 8, 8, 8, 8, 8, 8, 9]);
+  t.end();
+});
+
+t.test('just the share of its deadline is not late, and neither is just twice what is usual', async (t) => {
+  const share = stage();
+  await share.round(5 * second);
+  t.equal(share.limit.value, 9);
+  const usual = stage();
+  await usual.round(3 * second);
+  await usual.round(6 * second);
+  t.equal(usual.limit.value, 10);
+});
+
+t.test('work from before that took just its deadline does not take it down again', async (t) => {
+  const { clock, limit, round, begin } = stage();
+  await round(second);
+  const ends = begin(9);
+  await clock.advance(10 * second);
+  for (const end of ends) end(true);
+  t.equal(limit.value, 4);
+});
+
+t.test('it moves without being watched', async (t) => {
+  const limit = new AdaptiveLimit(new ManualClock(), {
+    start: 1,
+    least: 1,
+    most: 2,
+    decreaseFactor: 0.5,
+    deadlineShare: 0.5,
+  });
+  limit.begin({ kind: 'start' })(true);
+  t.equal(limit.value, 2);
 });
 
 t.test('work without a deadline is never late', async (t) => {
@@ -266,6 +314,56 @@ t.test('pressure that its own work has left behind still counts when more work c
   t.equal(limit.value, 4);
 });
 
+t.test('work that begins just as the average has forgotten what ran before begins on a node of others', async (t) => {
+  const { clock, limit, round, percent } = pressed({ most: 8 });
+  await round(second);
+  percent.cpu = 100;
+  await clock.advance(10 * second);
+  for (let n = 0; n < 5; n += 1) await round(second);
+  t.equal(limit.value, 8);
+});
+
+t.test('pressure that comes while the limit is not in use does not take it down', async (t) => {
+  const { clock, limit, begin, percent } = pressed();
+  for (let n = 0; n < 30; n += 1) {
+    const ends = begin(3);
+    await clock.advance(second);
+    for (const end of ends) end(true);
+    percent.cpu = 100;
+  }
+  t.equal(limit.value, 8);
+});
+
+t.test(
+  'pressure takes it down once as much has ended as it is, and again just when its window has passed',
+  async (t) => {
+    const { limit, round, percent } = pressed();
+    percent.io = 0;
+    const values: number[] = [];
+    for (let n = 0; n < 13; n += 1) {
+      await round(second);
+      values.push(limit.value);
+      percent.cpu = 100;
+    }
+    t.same(values, [9, 9, ...Array.from({ length: 10 }, () => 4), 2]);
+  },
+);
+
+t.test('a node is not idle in a second in which something ended', async (t) => {
+  const { clock, limit, begin, stalled } = pressed();
+  stalled.share = 0.09;
+  const [first, other] = begin(8);
+  await clock.advance(500);
+  first?.(false);
+  begin(1);
+  await clock.advance(500);
+  t.equal(limit.value, 8);
+  other?.(false);
+  begin(1);
+  await clock.advance(second);
+  t.equal(limit.value, 16, 'it ended just before');
+});
+
 t.test('doubles in each second in which the node is idle though all that may run does', async (t) => {
   const { clock, limit, begin, stalled, moves } = pressed();
   stalled.share = 0.09;
@@ -318,4 +416,5 @@ t.test('closing it ends its timers', async (t) => {
   limit.close();
   for (const end of ends) end(true);
   t.equal(clock.pending, 0);
+  pressed().limit.close();
 });

@@ -9,6 +9,9 @@ import { ManualClock, settle } from '../support/manual-clock.js';
 class MovableLimit implements ConcurrencyLimit {
   onMove = () => {};
   value: number;
+  /** What it was told of work that ended. */
+  readonly told: boolean[] = [];
+  isClosed = false;
   constructor(value: number) {
     this.value = value;
   }
@@ -17,9 +20,11 @@ class MovableLimit implements ConcurrencyLimit {
     this.onMove();
   }
   begin() {
-    return () => {};
+    return (succeeded: boolean) => void this.told.push(succeeded);
   }
-  close() {}
+  close() {
+    this.isClosed = true;
+  }
 }
 
 interface Asked {
@@ -430,4 +435,42 @@ t.test('what is queued is told by class', async (t) => {
   ask();
   ask();
   t.same(admission.queuedByClass, { static: 1, critical: 0, start: 0, container: 0, podSandbox: 2 });
+});
+
+t.test('the limit is told of all work how it ended, and a failure is no success', async (t) => {
+  const { concurrency, ask, end } = stage(3);
+  const [done, undone, failing] = [ask(), ask(), ask()];
+  await settle();
+  await end(done, true);
+  await end(undone, false);
+  await end(failing, new Error('no'));
+  t.same(concurrency.told, [true, false, false]);
+});
+
+t.test('what is paced does not go with the turn of a start that came later, however important it is', async (t) => {
+  const { clock, ask, begun } = stage(10, { pace: { perSecond: 1, burst: 1 } });
+  ask();
+  await settle();
+  ask(kinds.critical);
+  ask(kinds.start);
+  await settle();
+  t.same(begun, [0, 2]);
+  await clock.advance(1_000);
+  t.same(begun, [0, 2, 1]);
+});
+
+t.test('closing it ends the timer of the pace and the limit, also where there is no such timer', async (t) => {
+  const paced = stage(10, { pace: { perSecond: 1, burst: 1 } });
+  paced.ask();
+  paced.ask();
+  await settle();
+  await paced.end(paced.all[0]);
+  t.equal(paced.clock.pending, 1);
+  paced.admission.close();
+  t.equal(paced.clock.pending, 0);
+  t.equal(paced.concurrency.isClosed, true);
+  const { admission, concurrency } = stage(7);
+  t.equal(admission.limit, 7);
+  admission.close();
+  t.equal(concurrency.isClosed, true);
 });

@@ -26,6 +26,34 @@ t.test('a file that is no pressure file is named', async (t) => {
   t.throws(() => pressureFiles(path.join(cgroup, 'other'))('cpu'), { message: /other\/cpu\.pressure holds no line/ });
 });
 
+t.test('without a cgroup it is the pressure of the whole machine', (t) => {
+  try {
+    t.type(pressureFiles(undefined)('cpu').avg10, 'number');
+  } catch (error) {
+    // A kernel without it, or one where it is off.
+    t.equal((error as NodeJS.ErrnoException).path, '/proc/pressure/cpu');
+  }
+  t.end();
+});
+
+t.test('only a whole line of the kernel counts', (t) => {
+  const of = (line: string) => {
+    writeFileSync(path.join(cgroup, 'memory.pressure'), `${line}\n`);
+    return pressureFiles(cgroup)('memory');
+  };
+  t.same(of('some avg10=3 avg60=0.00 avg300=0.00 total=5000'), { avg10: 3, stalledMs: 5 });
+  for (const line of [
+    'awesome avg10=3.00 avg60=0.00 avg300=0.00 total=5000',
+    'full avg10=3.00 avg60=0.00 avg300=0.00 total=5000',
+    'some avg10=3.00 avg60=0.00 avg300=0.00 total=5000us',
+    'some avg10= avg60=0.00 avg300=0.00 total=5000',
+    'some avg10=3.00 avg60=0.00 avg300=0.00 total=',
+  ]) {
+    t.throws(() => of(line), { message: /holds no line/ }, line);
+  }
+  t.end();
+});
+
 function stage(thresholds: Partial<Record<Resource, number>>) {
   const percent = new Map<Resource, number>();
   const told: Resource[] = [];
@@ -118,4 +146,23 @@ t.test('what cannot be read is said once, does not count, and is used when it co
   sample(false);
   t.equal(pressure.over, undefined);
   t.same(told, ['cpu']);
+});
+
+t.test('a node on which a single resource is short is not idle, nor is one that is short for just a tenth', (t) => {
+  const stalledMs: Record<Resource, number> = { cpu: 0, io: 0, memory: 0 };
+  const pressure = new Pressure({
+    read: (resource) => ({ avg10: 0, stalledMs: stalledMs[resource] }),
+    thresholds: { cpu: 60, io: 60, memory: 60 },
+    unavailable: () => {},
+  });
+  pressure.sample(1_000, false);
+  pressure.sample(2_000, false);
+  t.equal(pressure.isIdle, true);
+  stalledMs.io += 500;
+  pressure.sample(3_000, false);
+  t.equal(pressure.isIdle, false);
+  for (const resource of ['cpu', 'io', 'memory'] as const) stalledMs[resource] += 100;
+  pressure.sample(4_000, false);
+  t.equal(pressure.isIdle, false);
+  t.end();
 });

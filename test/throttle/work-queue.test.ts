@@ -129,3 +129,28 @@ t.test('a class that has had its turn is passed over as often again', (t) => {
   t.same(at, [passedOverAtMost, 2 * passedOverAtMost + 1]);
   t.end();
 });
+
+t.test('of classes that have waited too long the more important one goes first where it was passed over more', (t) => {
+  const queue = new WorkQueue(new Map());
+  for (let n = 0; n < 30; n += 1) queue.add(critical());
+  queue.add(work({ kind: 'start' }));
+  const begun = taken(queue, 1);
+  queue.add(work({ kind: 'container' }));
+  begun.push(...taken(queue, 1));
+  queue.add(work());
+  begun.push(...taken(queue, 20));
+  t.same(begun.slice(passedOverAtMost), ['start', 'critical', 'container', 'critical', 'podSandbox', 'critical']);
+  t.end();
+});
+
+t.test('a turn of less important work does not count as passing over', (t) => {
+  const queue = new WorkQueue(new Map());
+  for (let n = 0; n < 60; n += 1) queue.add(critical());
+  queue.add(work());
+  const begun = taken(queue, passedOverAtMost / 2);
+  queue.add(work({ kind: 'start' }));
+  begun.push(...taken(queue, 30));
+  t.equal(begun.indexOf('podSandbox'), passedOverAtMost);
+  t.equal(begun.indexOf('start'), passedOverAtMost + 1 + passedOverAtMost / 2);
+  t.end();
+});
