@@ -53,6 +53,8 @@ export class BrokenCopy {
       env,
       stdio: 'ignore',
       timeout: timeoutMs,
+      // Of a test that turns in a loop nothing else gets through.
+      killSignal: 'SIGKILL',
     });
     const [code] = await once(run, 'exit');
     return code === 0;

@@ -26,6 +26,7 @@ export const pieces: readonly Piece[] = [
     name: 'throttle',
     folder: 'src/throttle',
     tests: [
+      'test/throttle/concurrency-limit.test.ts',
       'test/throttle/pace.test.ts',
       'test/throttle/usual-time.test.ts',
       'test/throttle/work-queue.test.ts',

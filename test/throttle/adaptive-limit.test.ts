@@ -146,6 +146,16 @@ t.test('just the share of its deadline is not late, and neither is just twice wh
   t.equal(usual.limit.value, 10);
 });
 
+t.test('after it has gone down only what runs since shows whether it is in use', async (t) => {
+  const { clock, limit, begin } = stage();
+  const ends = begin(8);
+  await clock.advance(6 * second);
+  for (const [at, end] of ends.entries()) end(at === 7);
+  t.equal(limit.value, 4);
+  for (let n = 0; n < 20; n += 1) for (const end of begin(3)) end(true);
+  t.equal(limit.value, 4);
+});
+
 t.test('work from before that took just its deadline does not take it down again', async (t) => {
   const { clock, limit, round, begin } = stage();
   await round(second);
@@ -348,6 +358,18 @@ t.test(
     t.same(values, [9, 9, ...Array.from({ length: 10 }, () => 4), 2]);
   },
 );
+
+t.test('pressure counts from when just as much has ended as the limit is', async (t) => {
+  const { clock, limit, begin, percent } = pressed({ most: 8 });
+  const ends = begin(8);
+  percent.cpu = 100;
+  await clock.advance(second);
+  t.equal(limit.value, 8, 'nothing has ended');
+  for (const end of ends) end(true);
+  begin(8);
+  await clock.advance(second);
+  t.equal(limit.value, 4);
+});
 
 t.test('a node is not idle in a second in which something ended', async (t) => {
   const { clock, limit, begin, stalled } = pressed();

@@ -474,3 +474,15 @@ t.test('closing it ends the timer of the pace and the limit, also where there is
   admission.close();
   t.equal(concurrency.isClosed, true);
 });
+
+t.test('work that is withdrawn takes no place of its handler', async (t) => {
+  const { admission, ask, begun, end, all } = stage(1, { handlerLimits: new Map([['kata', 1]]) });
+  const kata = { kind: 'podSandbox', handler: 'kata' } as const;
+  ask();
+  await settle();
+  admission.withdraw(ask(kata).work);
+  ask(kata);
+  t.equal(admission.queuedByClass.podSandbox, 1);
+  await end(all[0]);
+  t.same(begun, [0, 2]);
+});

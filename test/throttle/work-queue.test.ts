@@ -69,6 +69,19 @@ t.test('a handler at its limit lets its work go when as much has ended, and othe
   t.end();
 });
 
+t.test('a handler at its limit does not keep back another that has one', (t) => {
+  const queue = new WorkQueue(
+    new Map([
+      ['kata', 1],
+      ['gvisor', 1],
+    ]),
+  );
+  const [kata, second, gvisor] = ['kata', 'kata', 'gvisor'].map((handler) => work({ handler }));
+  for (const each of [kata, second, gvisor]) if (each !== undefined) queue.add(each);
+  t.same([queue.take(true), queue.take(true), queue.take(true)], [kata, gvisor, undefined]);
+  t.end();
+});
+
 t.test('in a class what came first goes first, whatever its handler', (t) => {
   const queue = new WorkQueue(new Map([['kata', 9]]));
   const all = ['runc', 'kata', undefined, 'kata', 'runc'].map((handler) => work({ handler }));

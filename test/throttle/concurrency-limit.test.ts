@@ -1,0 +1,10 @@
+import t from 'tap';
+import { fixedLimit } from '../../src/throttle/concurrency-limit.js';
+
+t.test('a fixed limit stays what it is, however work ends', (t) => {
+  const limit = fixedLimit(3);
+  for (const succeeded of [true, false]) limit.begin({ kind: 'start' })(succeeded);
+  t.equal(limit.value, 3);
+  limit.close();
+  t.end();
+});
