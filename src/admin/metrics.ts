@@ -48,9 +48,37 @@ export class Metrics {
     registers: [this.registry],
   });
 
+  readonly removalsGivenUp = new Counter({
+    name: 'holdfast_removals_given_up_total',
+    help: 'Resources that nobody had and that could not be removed, so that they were left to the kubelet.',
+    labelNames: ['kind'] as const,
+    registers: [this.registry],
+  });
+
+  readonly wedges = new Counter({
+    name: 'holdfast_wedges_total',
+    help: 'Creations whose name the runtime had reserved for longer than --wedge-after.',
+    labelNames: ['kind'] as const,
+    registers: [this.registry],
+  });
+
+  readonly told = new Counter({
+    name: 'holdfast_waiters_told_total',
+    help: 'Calls answered DEADLINE_EXCEEDED before their deadline with what they waited for.',
+    labelNames: ['kind', 'waits_for'] as const,
+    registers: [this.registry],
+  });
+
+  readonly tooLarge = new Counter({
+    name: 'holdfast_requests_too_large_total',
+    help: 'Creations whose request is too large to be compared with the one before it.',
+    labelNames: ['kind'] as const,
+    registers: [this.registry],
+  });
+
   readonly guarded = new Counter({
     name: 'holdfast_second_copies_prevented_total',
-    help: 'CreateContainer calls answered ABORTED because a lower attempt was started meanwhile and runs.',
+    help: 'CreateContainer calls answered ABORTED because a lower attempt was started meanwhile.',
     registers: [this.registry],
   });
 
@@ -129,14 +157,25 @@ export class Metrics {
   }
 
   /** Gauges that are read when they are asked for. */
-  observeStore(read: () => { live: number; answered: number; hidden: number; backingOff: number }): void {
+  observeStore(
+    read: () => { live: number; answered: number; hidden: number; backingOff: number; wedged: number },
+  ): void {
     this.#gauge('holdfast_hidden_containers', 'Containers kept out of sight now.', () => read().hidden);
     this.#gauge(
       'holdfast_entries',
       'Creations remembered now, in flight included.',
       () => read().live + read().answered,
     );
+    this.#gauge(
+      'holdfast_wedged',
+      'Creations whose name has been taken for longer than --wedge-after.',
+      () => read().wedged,
+    );
     this.#gauge('holdfast_backing_off', 'Creations that failed too often and pause now.', () => read().backingOff);
+  }
+
+  observeSubscriptions(read: () => number): void {
+    this.#gauge('holdfast_event_subscriptions', 'GetContainerEvents subscriptions open now.', read);
   }
 
   /** The same for the admission. */

@@ -1,4 +1,4 @@
-/** Finds creations: by fingerprint, by id or a prefix of it, by pod sandbox, by what they would get in the way of. */
+/** Finds creations: by what a request asks for, by id or a prefix of it, by pod sandbox, by what would be in their way. */
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.js';
 import type { Creation } from './creation.js';
@@ -7,55 +7,60 @@ import type { Fingerprint } from './fingerprint.js';
 /** Ids are 64 hex digits in both runtimes; anything shorter may be a prefix. */
 const fullIdLength = 64;
 
-export class CreationIndex<Origin, Answer> {
-  /** Queued and running creations, and containers made but not delivered. */
-  readonly #live = new Map<string, Creation<Origin, Answer>>();
-  /** What can be replayed and may be dropped: pod sandboxes, and containers known to be delivered. */
-  readonly #answered: LRUCache<string, Creation<Origin, Answer>>;
-  readonly #byId = new Map<string, Creation<Origin, Answer>>();
-  /** What has no owner yet, by identity without the attempt; doomed ones until they are gone. */
-  readonly #families = new Map<string, Set<Creation<Origin, Answer>>>();
+export interface CreationIndexOptions<Origin, Answer> {
+  readonly replayTtlMs: number;
+  readonly maxEntries: number;
+  /** What can be replayed has become too old, or too many. */
+  evicted(creation: Creation<Origin, Answer>): void;
+}
 
-  constructor(clock: Clock, options: { readonly replayTtlMs: number; readonly maxEntries: number }) {
-    this.#answered = new LRUCache({
+export class CreationIndex<Origin, Answer> {
+  /** By family: what is queued, running, or made and nobody's. One of each family at most. */
+  readonly #current = new Map<string, Creation<Origin, Answer>>();
+  /** By family: what is to be removed. */
+  readonly #doomed = new SetMap<Creation<Origin, Answer>>();
+  /** By key: what somebody has. */
+  readonly #delivered = new Map<string, Creation<Origin, Answer>>();
+  /** What may be evicted: pod sandboxes that are shown, and all that is delivered. */
+  readonly #replayable: LRUCache<Creation<Origin, Answer>, true>;
+  readonly #byId = new Map<string, Creation<Origin, Answer>>();
+  readonly #byPodSandbox = new SetMap<Creation<Origin, Answer>>();
+
+  constructor(clock: Clock, options: CreationIndexOptions<Origin, Answer>) {
+    this.#replayable = new LRUCache({
       max: options.maxEntries,
       ttl: options.replayTtlMs,
       ttlResolution: 0,
       perf: { now: () => clock.now() },
-      dispose: (creation) => this.#drop(creation),
+      disposeAfter: (_, creation, reason) => {
+        if (reason !== 'delete') options.evicted(creation);
+      },
     });
   }
 
   get sizes(): { live: number; answered: number } {
-    return { live: this.#live.size, answered: this.#answered.size };
+    let live = 0;
+    for (const { state } of this.#current.values()) if (state !== 'shown') live += 1;
+    return { live, answered: this.#replayable.size };
   }
 
-  /** Every creation there is, doomed ones included. */
-  all(): Set<Creation<Origin, Answer>> {
-    const ownerless = [...this.#families.values()].flatMap((members) => [...members]);
-    return new Set([...this.#live.values(), ...this.#answered.values(), ...ownerless]);
+  /** Every creation there is. */
+  *all(): Iterable<Creation<Origin, Answer>> {
+    yield* this.#current.values();
+    yield* this.#doomed.values();
+    yield* new Set(this.#delivered.values());
   }
 
-  /**
-   * What a request asks for: the creation with its fingerprint's key, or the highest lower attempt that nobody owns. Of pod
-   * sandboxes only a queued lower attempt counts, as its place can be taken.
-   */
+  /** What a request asks for: what was delivered for its very key, or what is nobody's yet, whatever its attempt. */
   find(fingerprint: Fingerprint): Creation<Origin, Answer> | undefined {
-    const exact = this.#live.get(fingerprint.key) ?? this.#answered.get(fingerprint.key);
-    if (exact !== undefined) return exact;
-    let highest: Creation<Origin, Answer> | undefined;
-    for (const creation of this.family(fingerprint)) {
-      const { attempt } = creation.fingerprint.identity;
-      if (creation.doomed || attempt > fingerprint.identity.attempt) continue;
-      if (creation.kind === 'podSandbox' && creation.call.phase !== 'queued') continue;
-      if (highest === undefined || attempt > highest.fingerprint.identity.attempt) highest = creation;
-    }
-    return highest;
+    this.#evictIfStale(this.#delivered.get(fingerprint.key));
+    this.#evictIfStale(this.#current.get(fingerprint.family));
+    return this.#delivered.get(fingerprint.key) ?? this.#current.get(fingerprint.family);
   }
 
-  /** Creations of the same identity but for the attempt that have no owner yet. */
-  family(fingerprint: Fingerprint): Creation<Origin, Answer>[] {
-    return [...(this.#families.get(fingerprint.family) ?? [])];
+  /** What has to be gone before another one of this family is made. */
+  doomed(fingerprint: Fingerprint): Iterable<Creation<Origin, Answer>> {
+    return this.#doomed.get(fingerprint.family);
   }
 
   /** What an id or a unique prefix of it names. */
@@ -67,78 +72,103 @@ export class CreationIndex<Origin, Answer> {
   }
 
   /** Containers of the pod sandbox that an id or a unique prefix of it names. */
-  inside(podSandboxId: string): Creation<Origin, Answer>[] {
-    const inside = [...this.all()].filter((creation) => isNamedBy(creation.podSandboxId, podSandboxId));
-    return new Set(inside.map((creation) => creation.podSandboxId)).size === 1 ? inside : [];
+  inside(podSandboxId: string): readonly Creation<Origin, Answer>[] {
+    const exact = this.#byPodSandbox.get(podSandboxId);
+    if (exact.size > 0 || podSandboxId.length >= fullIdLength) return [...exact];
+    const matches = [...this.#byPodSandbox.keys()].filter((known) => isNamedBy(known, podSandboxId));
+    const [only] = matches;
+    return only === undefined || matches.length > 1 ? [] : [...this.#byPodSandbox.get(only)];
   }
 
-  /** A creation that begins. */
+  /** A creation that begins, or a queued one that has become another request's. */
   add(creation: Creation<Origin, Answer>): void {
-    this.answerTo(creation, creation.fingerprint.key);
-    this.#joinFamily(creation);
+    creation.keys = [creation.fingerprint.key];
+    this.#current.set(creation.fingerprint.family, creation);
+    if (creation.kind === 'container') this.#byPodSandbox.add(creation.podSandboxId, creation);
   }
 
-  /** Makes it what a request with this key finds. */
+  /** A queued creation is about to become another request's. */
+  withdraw(creation: Creation<Origin, Answer>): void {
+    this.#byPodSandbox.delete(creation.podSandboxId, creation);
+  }
+
+  /** It is given to a request with this key. */
   answerTo(creation: Creation<Origin, Answer>, key: string): void {
-    creation.keys.add(key);
-    if (this.#answered.peek(creation.fingerprint.key) === creation) this.#answered.set(key, creation);
-    else this.#live.set(key, creation);
+    if (!creation.keys.includes(key)) creation.keys = [...creation.keys, key];
+    if (creation.state === 'delivered') this.#delivered.set(key, creation);
   }
 
-  /** The runtime has made it. */
-  made(creation: Creation<Origin, Answer>, id: string): void {
+  /** The runtime has made it. @returns What had this id before. */
+  made(creation: Creation<Origin, Answer>, id: string): Creation<Origin, Answer> | undefined {
+    const before = this.#byId.get(id);
     this.#byId.set(id, creation);
-    if (creation.kind === 'podSandbox') this.#moveToAnswered(creation);
+    return before;
   }
 
-  /** It has got an owner. */
+  shown(creation: Creation<Origin, Answer>): void {
+    this.#replayable.set(creation, true);
+  }
+
   delivered(creation: Creation<Origin, Answer>): void {
-    this.#leaveFamily(creation);
-    this.#moveToAnswered(creation);
+    this.#leaveCurrent(creation);
+    for (const key of creation.keys) this.#delivered.set(key, creation);
+    this.#replayable.set(creation, true);
   }
 
   /** No request finds it any more, but it is in the way of its family until it is gone. */
   doom(creation: Creation<Origin, Answer>): void {
-    this.remove(creation);
-    this.#joinFamily(creation);
-    if (creation.made !== undefined) this.#byId.set(creation.made.id, creation);
+    this.#leaveCurrent(creation);
+    this.#replayable.delete(creation);
+    this.#doomed.add(creation.fingerprint.family, creation);
   }
 
   remove(creation: Creation<Origin, Answer>): void {
+    this.#leaveCurrent(creation);
+    this.#doomed.delete(creation.fingerprint.family, creation);
     for (const key of creation.keys) {
-      if (this.#live.get(key) === creation) this.#live.delete(key);
-      if (this.#answered.peek(key, { allowStale: true }) === creation) this.#answered.delete(key);
+      if (this.#delivered.get(key) === creation) this.#delivered.delete(key);
     }
-    creation.keys.clear();
-    this.#drop(creation);
+    this.#replayable.delete(creation);
+    this.#byPodSandbox.delete(creation.podSandboxId, creation);
+    const { made } = creation;
+    if (made !== undefined && this.#byId.get(made.id) === creation) this.#byId.delete(made.id);
   }
 
-  #drop(creation: Creation<Origin, Answer>): void {
-    if (creation.made !== undefined && this.#byId.get(creation.made.id) === creation) {
-      this.#byId.delete(creation.made.id);
-    }
-    this.#leaveFamily(creation);
+  #evictIfStale(creation: Creation<Origin, Answer> | undefined): void {
+    if (creation !== undefined) this.#replayable.get(creation);
   }
 
-  #moveToAnswered(creation: Creation<Origin, Answer>): void {
-    for (const key of creation.keys) {
-      if (this.#live.get(key) !== creation) continue;
-      this.#live.delete(key);
-      this.#answered.set(key, creation);
-    }
-  }
-
-  #joinFamily(creation: Creation<Origin, Answer>): void {
+  #leaveCurrent(creation: Creation<Origin, Answer>): void {
     const { family } = creation.fingerprint;
-    const members = this.#families.get(family);
-    if (members === undefined) this.#families.set(family, new Set([creation]));
-    else members.add(creation);
+    if (this.#current.get(family) === creation) this.#current.delete(family);
+  }
+}
+
+/** Sets by key, without the empty ones. */
+class SetMap<Value> {
+  readonly #sets = new Map<string, Set<Value>>();
+
+  get(key: string): ReadonlySet<Value> {
+    return this.#sets.get(key) ?? new Set();
   }
 
-  #leaveFamily(creation: Creation<Origin, Answer>): void {
-    const { family } = creation.fingerprint;
-    const members = this.#families.get(family);
-    if (members?.delete(creation) && members.size === 0) this.#families.delete(family);
+  keys(): Iterable<string> {
+    return this.#sets.keys();
+  }
+
+  *values(): Iterable<Value> {
+    for (const set of this.#sets.values()) yield* set;
+  }
+
+  add(key: string, value: Value): void {
+    const set = this.#sets.get(key);
+    if (set === undefined) this.#sets.set(key, new Set([value]));
+    else set.add(value);
+  }
+
+  delete(key: string, value: Value): void {
+    const set = this.#sets.get(key);
+    if (set?.delete(value) && set.size === 0) this.#sets.delete(key);
   }
 }
 

@@ -1,66 +1,29 @@
 /**
- * Every creation Holdfast knows of: queued, running, held, answered. A request joins one, is given one, or begins one; what
- * nobody asks for is reaped. Knows bytes and time; the runtime is reached through `CreationRuntime` alone.
+ * Every creation Holdfast knows of. A request joins one, is given one, or begins one; creation-life.ts says which. Knows bytes
+ * and time; the runtime is reached through `CreationRuntime` alone.
  */
 import type { Clock } from '../clock.js';
 import type { ContainerItem } from '../cri/container-items.js';
 import type { Admission } from '../throttle/admission.js';
-import type { Work } from '../throttle/work-queue.js';
-import { AbandonedCalls, maxAbandonedBytes } from './abandoned-calls.js';
-import { Creation, type CreationRequest, type Made } from './creation.js';
-import { CreationIndex } from './creation-index.js';
-import { DroppedError, failureStep, WaiterLeftError } from './detached-call.js';
+import { Creation, type CreationRequest } from './creation.js';
+import type { CreationIndex } from './creation-index.js';
+import { atRequest, type RequestRelation } from './creation-life.js';
+import { CreationLives, type CreationLivesOptions, type CreationObserver } from './creation-lives.js';
+import type { Condition, CreationRuntime, Made } from './creation-runtime.js';
+import { again, failureStep, WaiterLeftError } from './detached-call.js';
+import { DetachedCalls } from './detached-calls.js';
 import { FailureBackoff } from './failure-backoff.js';
-import { driftOf, type Fingerprint } from './fingerprint.js';
-import { HiddenContainers } from './hidden-containers.js';
+import { driftOf, type Fingerprint, hasDrifted } from './fingerprint.js';
+import { NameReservations } from './name-reservations.js';
+import { type CreationGuard, Preparation } from './preparation.js';
+import type { Progress } from './progress.js';
+import { Reaper } from './reaper.js';
+import { StartedMeanwhileError } from './second-copy-guard.js';
 
-/** The steps of a creation's life, as logged and counted. */
-export type CreationStep =
-  | 'backing off'
-  | 'queued'
-  | 'started'
-  | 'waiter joined'
-  | 'waiter left'
-  | 'answered'
-  | 'shown'
-  | 'held'
-  | 'replayed'
-  | 'delivered'
-  | 'forgotten'
-  | 'changed'
-  | 'drift'
-  | 'superseded'
-  | 'removal failed'
-  | 'reaped'
-  | 'dropped'
-  | 'timed out'
-  | 'failed';
-
-export interface CreationRuntime<Origin, Answer> {
-  /** Resolves when the creation may be begun; rejects to refuse it, and every waiter is told. */
-  beforeCreate(fingerprint: Fingerprint): Promise<void>;
-  /** The one upstream call. Rejects with the runtime's error, or where it answered without an id. */
-  create(bytes: Buffer, fingerprint: Fingerprint, origin: Origin, signal: AbortSignal): Promise<Made<Answer>>;
-  /** Whether it still is as its maker expects: pod sandbox READY; container CREATED and its pod sandbox READY. */
-  isAsMade(creation: Creation<Origin, Answer>, signal: AbortSignal): Promise<boolean>;
-  /** Resolves once the runtime no longer has it. */
-  remove(creation: Creation<Origin, Answer>): Promise<void>;
-}
-
-export interface CreationObserver<Origin, Answer> {
-  /** @param detail `ageMs` since the creation was first asked for, and more by step. */
-  step(step: CreationStep, creation: Creation<Origin, Answer>, detail: Readonly<Record<string, unknown>>): void;
-  /** A container that was hidden may now be seen. */
-  revealed(creation: Creation<Origin, Answer>): void;
-  /** A container that was hidden is no more. */
-  vanished(creation: Creation<Origin, Answer>): void;
-}
-
-export interface CreationStoreOptions {
+export interface CreationStoreOptions extends CreationLivesOptions {
   readonly creationTimeoutMs: number;
-  readonly holdTtlMs: number;
-  readonly replayTtlMs: number;
-  readonly maxEntries: number;
+  /** After how long a name that is taken counts as a wedge, in ms. */
+  readonly wedgeAfterMs: number;
   readonly onDrift: 'keep' | 'recreate';
   readonly onAttemptBump: 'join' | 'recreate';
 }
@@ -74,27 +37,27 @@ export interface Grant<Origin, Answer> {
   settle(delivered: boolean): void;
 }
 
-/** First pause after a failed removal, and the longest, in ms. */
-const removalBackoffMs = { first: 1_000, longest: 60_000 } as const;
+/** Looks in a row that could not tell how something is, after which the runtime is left to judge the next request. */
+const failedChecksAtMost = 3;
+
+/** Times in a row that a container cannot be given the resources that are asked for, after which one is made that has them. */
+const failedUpdatesAtMost = 3;
 
 export class CreationStore<Origin, Answer> {
   readonly #runtime: CreationRuntime<Origin, Answer>;
   readonly #admission: Admission;
   readonly #clock: Clock;
-  readonly #observer: CreationObserver<Origin, Answer>;
   readonly #options: CreationStoreOptions;
+  readonly #lives: CreationLives<Origin, Answer>;
   readonly #index: CreationIndex<Origin, Answer>;
-  readonly #hidden = new HiddenContainers<Origin, Answer>();
-  /** Containers from their upstream call on until they are delivered or are no more: each may become hidden any moment. */
-  readonly #unsettled = new Set<Creation<Origin, Answer>>();
-  readonly #abandoned: AbandonedCalls;
+  readonly #calls: DetachedCalls<Made<Answer>>;
   readonly #failures: FailureBackoff;
-  readonly #backoffs = new Set<() => void>();
-  #backingOff = 0;
-  #closed = false;
+  readonly #preparation: Preparation<Origin, Answer>;
+  readonly #reservations: NameReservations<Origin, Answer>;
 
   constructor(
     runtime: CreationRuntime<Origin, Answer>,
+    guard: CreationGuard,
     admission: Admission,
     clock: Clock,
     observer: CreationObserver<Origin, Answer>,
@@ -103,77 +66,94 @@ export class CreationStore<Origin, Answer> {
     this.#runtime = runtime;
     this.#admission = admission;
     this.#clock = clock;
-    this.#observer = observer;
     this.#options = options;
-    this.#index = new CreationIndex(clock, options);
-    this.#abandoned = new AbandonedCalls(options.maxEntries, maxAbandonedBytes);
+    const reaper = new Reaper(runtime, clock);
+    this.#lives = new CreationLives(reaper, clock, observer, options);
+    this.#index = this.#lives.index;
+    this.#calls = new DetachedCalls(admission, clock, options);
     this.#failures = new FailureBackoff(clock, options.maxEntries);
+    this.#preparation = new Preparation(clock, guard, this.#index, this.#failures, (creation, detail) =>
+      this.#lives.step('backing off', creation, detail),
+    );
+    this.#reservations = new NameReservations(runtime, reaper, clock, options.wedgeAfterMs, (...step) =>
+      this.#lives.step(...step),
+    );
   }
 
   /** Whether any container is hidden at all: if not, no response needs a look. */
   get hiding(): boolean {
-    return this.#hidden.size > 0;
+    return this.#lives.hiddenCount > 0;
   }
 
   /** Whether a container is hidden or may become so any moment: what a report shows is to be looked at when it comes. */
   get mayHide(): boolean {
-    return this.hiding || this.#unsettled.size > 0;
+    return this.#lives.mayHide;
   }
 
   /** Creations by what became of them, for gauges. */
-  get sizes(): { live: number; answered: number; hidden: number; backingOff: number } {
-    return { ...this.#index.sizes, hidden: this.#hidden.size, backingOff: this.#backingOff };
+  get sizes(): { live: number; answered: number; hidden: number; backingOff: number; wedged: number } {
+    return {
+      ...this.#index.sizes,
+      hidden: this.#lives.hiddenCount,
+      backingOff: this.#preparation.paused,
+      wedged: this.#reservations.wedged,
+    };
   }
 
   /**
    * Joins, replays or begins the creation a request asks for.
    *
    * @param signal The waiter's deadline or cancel; firing ends its wait, never the creation.
-   * @throws {WaiterLeftError} `signal` fired first.
-   * @throws What the runtime answered, CallTimeoutError, or what `beforeCreate` refused with.
+   * @throws {WaiterLeftError} `signal` fired first; `progress` says what it waited for.
+   * @throws What the runtime answered, CallTimeoutError, DroppedError, or what the guard refused with.
    */
   async request(request: CreationRequest<Origin>, signal: AbortSignal): Promise<Grant<Origin, Answer>> {
     for (;;) {
       if (signal.aborted) throw new WaiterLeftError();
       const found = this.#index.find(request.fingerprint);
-      if (found === undefined) return this.#wait(this.#begin(request), 'started', signal);
-      if (found.call.phase === 'queued') {
-        this.#noteDrift(found, request.fingerprint);
-        this.#replaceQueued(found, request);
-        return this.#wait(found, 'joined', signal);
-      }
-      if (!this.#mayUse(found, request.fingerprint)) {
-        if (found.delivered) this.#forget(found, 'superseded');
-        else this.#doom(found, 'superseded');
+      if (found === undefined) return this.#wait(this.#begin(request), 'started', request, signal);
+      const { outcome, becomes } = atRequest(this.#relation(found, request.fingerprint), found.state);
+      if (outcome === 'new') {
+        if (becomes !== undefined) this.#lives.become(found, becomes, 'superseded');
+        // What was delivered for the same key makes way without being gone.
+        else return this.#wait(this.#begin(request), 'started', request, signal);
         continue;
       }
-      this.#index.answerTo(found, request.fingerprint.key);
-      if (found.call.inFlight) return this.#wait(found, 'joined', signal);
-      const grant = await this.#replay(found, signal);
+      this.#noteDrift(found, request.fingerprint);
+      if (outcome === 'join') {
+        if (found.state === 'queued') this.#takeOver(found, request);
+        else this.#index.answerTo(found, request.fingerprint.key);
+        return this.#wait(found, 'joined', request, signal);
+      }
+      const grant = await this.#replay(found, request, signal);
       if (grant !== undefined) return grant;
     }
   }
 
-  /**
-   * The kubelet used this id (or a unique prefix of it), so it has it. Not where the id was never answered: a pod sandbox that is
-   * simply there is looked at by whoever lists it, while the one that asked for it may be about to ask again.
-   */
+  /** What a request with this fingerprint waits for, or would. */
+  progressOf(fingerprint: Fingerprint): Progress | undefined {
+    const found = this.#index.find(fingerprint);
+    return found && this.#progress(found);
+  }
+
+  /** Somebody uses this id (or a unique prefix of it), so it is somebody's. */
   used(kind: 'podSandbox' | 'container', id: string): void {
-    const creation = this.named(kind, id);
-    if (creation?.answered) this.#forget(creation, 'used');
+    const creation = this.#index.named(kind, id);
+    if (creation !== undefined) this.#lives.on(creation, 'id used');
   }
 
-  /** A container is asked for in this pod sandbox: whoever asked for that has it, answered or adopted. */
-  inhabited(podSandboxId: string): void {
-    const creation = this.named('podSandbox', podSandboxId);
-    if (creation !== undefined) this.#forget(creation, 'used');
+  /** Somebody looks at the pod sandbox with this id (or a unique prefix). That says something only of one whose id was answered. */
+  lookedAt(id: string): void {
+    const creation = this.#index.named('podSandbox', id);
+    if (creation?.state === 'answered' || creation?.state === 'delivered') this.#lives.on(creation, 'id used');
   }
 
-  /** The kubelet stops or removes this id (or a unique prefix of it). A pod sandbox takes its containers along. */
+  /** What this id (or a unique prefix of it) names has been stopped or removed. A pod sandbox takes its containers along. */
   ended(kind: 'podSandbox' | 'container', id: string): void {
-    const creation = this.named(kind, id);
-    if (creation !== undefined) this.#forget(creation, 'ended');
-    if (kind === 'podSandbox') this.#orphan(id);
+    const creation = this.#index.named(kind, id);
+    if (creation !== undefined) this.#lives.on(creation, 'id ended');
+    if (kind !== 'podSandbox') return;
+    for (const inside of this.#index.inside(id)) this.#lives.on(inside, 'pod sandbox ended');
   }
 
   /** What an id or a unique prefix of it names. */
@@ -181,336 +161,286 @@ export class CreationStore<Origin, Answer> {
     return this.#index.named(kind, id);
   }
 
-  /** See {@link HiddenContainers.view}. */
+  /** See {@link CreationLives.hiddenOwner}. */
+  hiddenOwner(item: ContainerItem): Creation<Origin, Answer> | undefined {
+    return this.#lives.hiddenOwner(item);
+  }
+
+  /** See {@link CreationLives.hiddenView}. */
   hiddenView(): (item: ContainerItem) => Creation<Origin, Answer> | undefined {
-    return this.#hidden.view();
+    return this.#lives.hiddenView();
   }
 
   /** See {@link HiddenContainers.includesUnknownIds}. */
   get hidesUnknownIds(): boolean {
-    return this.#hidden.includesUnknownIds;
+    return this.#lives.hidesUnknownIds;
+  }
+
+  /** See {@link CreationLives.removeHeld}. */
+  removeHeld(): Promise<void> {
+    return this.#lives.removeHeld();
   }
 
   /** Stops every timer and cuts short what runs upstream. */
   close(): void {
-    this.#closed = true;
-    for (const creation of this.#index.all()) {
-      creation.cancelHoldTimer();
-      creation.call.shutDown();
-    }
-    for (const cancel of this.#backoffs) cancel();
-    this.#backoffs.clear();
+    this.#lives.close();
+    for (const creation of [...this.#index.all()]) creation.endPreparation();
+    this.#calls.close();
   }
 
-  #orphan(podSandboxId: string): void {
-    for (const creation of this.#index.inside(podSandboxId)) {
-      creation.orphaned = true;
-      if (creation.delivered) this.#forget(creation, 'its pod sandbox ended');
-      else if (creation.undelivered && creation.claims === 0) this.#doom(creation, 'its pod sandbox ended');
+  #relation(creation: Creation<Origin, Answer>, asked: Fingerprint): RequestRelation {
+    const { onDrift, onAttemptBump } = this.#options;
+    const known = creation.fingerprint;
+    const isOther =
+      (onDrift === 'recreate' && hasDrifted(known, asked)) ||
+      (known.kind === 'container' &&
+        asked.kind === 'container' &&
+        (known.podSandboxId !== asked.podSandboxId || known.specHash !== asked.specHash));
+    if (isOther) return 'other spec hash or pod sandbox';
+    if (creation.keys.includes(asked.key)) return 'same request';
+    if (asked.kind === 'podSandbox') {
+      const isHigher = asked.identity.attempt > known.identity.attempt;
+      return isHigher ? 'higher attempt of a pod sandbox' : 'lower attempt of a pod sandbox';
     }
+    return onAttemptBump === 'recreate' ? 'other spec hash or pod sandbox' : 'another attempt of a container';
   }
 
-  #step(step: CreationStep, creation: Creation<Origin, Answer>, detail: Readonly<Record<string, unknown>> = {}): void {
-    this.#observer.step(step, creation, { ageMs: this.#clock.now() - creation.call.begunMs, ...detail });
-  }
-
-  #begin(request: CreationRequest<Origin>): Creation<Origin, Answer> {
-    const { fingerprint } = request;
-    for (const creation of this.#index.family(fingerprint)) {
-      const isLowerPodSandbox =
-        creation.kind === 'podSandbox' && creation.fingerprint.identity.attempt < fingerprint.identity.attempt;
-      if (isLowerPodSandbox && !creation.doomed) this.#doom(creation, 'superseded');
-    }
-    const predecessors = this.#index.family(fingerprint).filter((creation) => creation.doomed);
-    const creation: Creation<Origin, Answer> = new Creation(request, this.#clock, {
+  #begin({ bytes, ...asked }: CreationRequest<Origin>): Creation<Origin, Answer> {
+    const call = this.#calls.open(bytes, {
       succeeded: (made, waiters) => this.#succeeded(creation, made, waiters),
       failed: (error, waiters) => this.#failed(creation, error, waiters),
       waiterLeft: (waiters) => {
-        this.#step('waiter left', creation, { waiters });
-        if (waiters > 0) return;
-        if (creation.call.phase === 'running') this.#hide(creation);
-        else this.#abandoned.add(creation.call, creation.bytes?.length ?? 0);
+        this.#lives.step('waiter left', creation, { waiters });
+        if (waiters === 0) this.#lives.hide(creation);
       },
     });
+    const creation: Creation<Origin, Answer> = new Creation(asked, call);
     this.#index.add(creation);
-    this.#step('queued', creation, { behind: this.#admission.queued });
-    void this.#carryOut(creation, predecessors);
+    this.#lives.step('queued', creation, { behind: this.#admission.queued });
+    void this.#queue(creation);
     return creation;
   }
 
-  async #carryOut(
-    creation: Creation<Origin, Answer>,
-    predecessors: readonly Creation<Origin, Answer>[],
-  ): Promise<void> {
-    const { call, fingerprint } = creation;
-    const work: Work = {
-      kind: creation.kind,
-      handler: fingerprint.kind === 'podSandbox' ? fingerprint.runtimeHandler : undefined,
-      ...creation.urgency,
-      run: () => this.#make(creation),
-    };
-    void call.ended.then(() => {
-      creation.endBackOff();
-      this.#admission.withdraw(work);
-    });
+  /** Gives it its place in the queue once nothing else is in its way. */
+  async #queue(creation: Creation<Origin, Answer>): Promise<void> {
+    const { call } = creation;
     try {
-      await Promise.all(predecessors.map((predecessor) => predecessor.gone));
-      await this.#backOff(creation);
-      await this.#runtime.beforeCreate(creation.fingerprint);
-      if (call.inFlight) await this.#admission.admit(work);
+      if (!(await this.#preparation.prepare(creation))) return;
     } catch (error) {
       call.fail(error);
+      return;
     }
-  }
-
-  /** The one upstream call. @returns Whether it succeeded. */
-  async #make(creation: Creation<Origin, Answer>): Promise<boolean> {
-    const { call, bytes, fingerprint, origin } = creation;
-    this.#abandoned.delete(call);
-    if (this.#closed || call.unaskedFor(this.#options.holdTtlMs)) call.fail(new DroppedError());
-    if (bytes === undefined || !call.inFlight) return false;
-    const running = call.run(this.#options.creationTimeoutMs, (signal) =>
-      this.#runtime.create(bytes, fingerprint, origin, signal),
-    );
-    this.#step('started', creation);
-    if (creation.kind === 'container') this.#unsettled.add(creation);
-    if (call.waiters === 0) this.#hide(creation);
-    await running;
-    const succeeded = call.result !== undefined;
-    if (succeeded) this.#failures.succeeded(fingerprint);
-    else this.#failures.failed(fingerprint);
-    return succeeded;
-  }
-
-  /** Waits where the same request has failed too often; a changed one or the end of the creation ends the wait. */
-  async #backOff(creation: Creation<Origin, Answer>): Promise<void> {
-    const { failures, pauseMs } = this.#failures.of(creation.fingerprint);
-    if (pauseMs === 0 || !creation.call.inFlight) return;
-    this.#step('backing off', creation, { failures, pauseMs });
-    this.#backingOff += 1;
-    await this.#pause(pauseMs, (end) => {
-      creation.endBackOff = end;
+    const { fingerprint, urgency = {} } = creation.asked;
+    this.#calls.queue(call, {
+      kind: creation.kind,
+      handler: fingerprint.kind === 'podSandbox' ? fingerprint.runtimeHandler : undefined,
+      urgency,
+      mayBegin: () => {
+        if (this.#preparation.isClear(creation)) return true;
+        void this.#queue(creation);
+        return false;
+      },
+      begun: () => {
+        this.#lives.on(creation, 'begun');
+        this.#lives.step('started', creation);
+      },
+      perform: (request, signal) => this.#perform(creation, request, signal),
+      again: () => {
+        this.#lives.on(creation, 'name reserved');
+        void this.#queue(creation);
+      },
     });
-    this.#backingOff -= 1;
+  }
+
+  async #perform(
+    creation: Creation<Origin, Answer>,
+    request: Buffer,
+    signal: AbortSignal,
+  ): Promise<Made<Answer> | typeof again> {
+    const { fingerprint, origin } = creation.asked;
+    if (fingerprint.kind === 'container') creation.resources = fingerprint.resources;
+    try {
+      const made = await this.#runtime.create(request, fingerprint, origin, signal);
+      this.#failures.succeeded(fingerprint);
+      return made;
+    } catch (error) {
+      const resolved = await this.#reservations.resolve(creation, request, error, signal);
+      // What was made by another request may have other resources.
+      if (resolved !== undefined && fingerprint.kind === 'container') creation.resources = unknownResources;
+      // What no request gets any more is not tried again.
+      if (resolved !== undefined && !(resolved === again && creation.state === 'doomed')) return resolved;
+      this.#failures.failed(fingerprint);
+      throw error;
+    }
   }
 
   async #wait(
     creation: Creation<Origin, Answer>,
     role: 'started' | 'joined',
+    request: CreationRequest<Origin>,
     signal: AbortSignal,
   ): Promise<Grant<Origin, Answer>> {
-    this.#abandoned.delete(creation.call);
-    if (role === 'joined') this.#step('waiter joined', creation, { waiters: creation.call.waiters + 1 });
-    return this.#grant(creation, role, await creation.call.join(signal));
+    const { call } = creation;
+    if (role === 'joined') this.#lives.step('waiter joined', creation, { waiters: call.waiters + 1 });
+    const made = await this.#orProgress(creation, call.join(signal));
+    return this.#grant(creation, role, request, made, signal);
   }
 
   /** @returns undefined where it is not what was made any more and the request has to begin anew. */
-  async #replay(creation: Creation<Origin, Answer>, signal: AbortSignal): Promise<Grant<Origin, Answer> | undefined> {
-    const { made } = creation;
-    if (made === undefined) return undefined;
-    creation.cancelHoldTimer();
-    creation.call.lastAskedMs = this.#clock.now();
+  async #replay(
+    creation: Creation<Origin, Answer>,
+    request: CreationRequest<Origin>,
+    signal: AbortSignal,
+  ): Promise<Grant<Origin, Answer> | undefined> {
+    const { made, subject, call } = creation;
+    if (made === undefined || subject === undefined) return undefined;
     creation.claim();
-    let asMade: boolean;
+    let condition: Condition;
     try {
-      asMade = await untilAborted(this.#runtime.isAsMade(creation, signal), signal);
+      const looked = untilAborted(this.#runtime.conditionOf(subject, signal), signal);
+      condition = await this.#orProgress(creation, looked);
     } catch (error) {
-      this.#settle(creation, false);
+      if (!(error instanceof WaiterLeftError)) this.#checkFailed(creation, error);
+      this.#lives.release(creation);
       throw error;
     }
-    if (asMade && !creation.forgotten && !creation.doomed) {
-      this.#step('replayed', creation);
-      creation.answered = true;
-      return this.#grant(creation, 'replayed', made);
+    creation.failedChecks = 0;
+    if (condition === 'as made' && creation.state !== 'gone' && creation.state !== 'doomed') {
+      call.lastAskedMs = this.#clock.now();
+      this.#index.answerTo(creation, request.fingerprint.key);
+      this.#lives.step('replayed', creation);
+      this.#lives.on(creation, 'answered with waiters');
+      return this.#grant(creation, 'replayed', request, made, signal);
     }
-    if (!asMade && !creation.forgotten && !creation.doomed) {
-      this.#step('changed', creation);
-      if (creation.kind === 'container' && !creation.delivered) this.#doom(creation, 'superseded');
-      else this.#forget(creation, 'changed behind');
+    if (condition !== 'as made') {
+      this.#lives.step('changed', creation, { condition });
+      this.#lives.on(creation, `found ${condition}`);
     }
-    this.#settle(creation, false);
+    this.#lives.release(creation);
     return undefined;
   }
 
-  #grant(
-    creation: Creation<Origin, Answer>,
-    role: Grant<Origin, Answer>['role'],
-    made: Made<Answer>,
-  ): Grant<Origin, Answer> {
-    let settled = false;
-    return {
-      role,
-      creation,
-      made,
-      settle: (delivered) => {
-        if (settled) return;
-        settled = true;
-        this.#settle(creation, delivered);
-      },
-    };
+  #checkFailed(creation: Creation<Origin, Answer>, error: unknown): void {
+    creation.failedChecks += 1;
+    this.#lives.step('cannot be told', creation, { error, times: creation.failedChecks });
+    if (creation.failedChecks >= failedChecksAtMost) this.#lives.on(creation, 'cannot be told');
   }
 
-  #settle(creation: Creation<Origin, Answer>, delivered: boolean): void {
-    if (delivered) this.#deliver(creation);
-    creation.release();
-    if (!creation.undelivered || creation.claims > 0) return;
-    if (creation.doomed) this.#hide(creation);
-    else this.#hold(creation);
+  /** It failed, or took longer than whoever asked could wait. */
+  #updateFailed(creation: Creation<Origin, Answer>, error: unknown): void {
+    creation.failedUpdates += 1;
+    if (creation.failedUpdates < failedUpdatesAtMost) return;
+    this.#lives.step('changed', creation, { condition: 'unusable', error });
+    this.#lives.on(creation, 'found unusable');
+  }
+
+  /** A claimed creation for one waiter. What a kubelet believes to have applied is applied first. */
+  async #grant(
+    creation: Creation<Origin, Answer>,
+    role: Grant<Origin, Answer>['role'],
+    { fingerprint, bytes }: CreationRequest<Origin>,
+    made: Made<Answer>,
+    signal: AbortSignal,
+  ): Promise<Grant<Origin, Answer>> {
+    let settled = false;
+    const settle = (delivered: boolean) => {
+      if (settled) return;
+      settled = true;
+      if (delivered) this.#lives.on(creation, 'delivered');
+      this.#lives.release(creation);
+    };
+    const { subject } = creation;
+    if (subject !== undefined && mustUpdateResources(creation.resources, fingerprint)) {
+      try {
+        await this.#orProgress(creation, untilAborted(this.#runtime.updateResources(subject, bytes, signal), signal));
+      } catch (error) {
+        this.#updateFailed(creation, error);
+        settle(false);
+        throw error;
+      }
+      creation.failedUpdates = 0;
+      if (fingerprint.kind === 'container') creation.resources = fingerprint.resources;
+      this.#lives.step('resources updated', creation);
+    }
+    return { role, creation, made, settle };
   }
 
   #succeeded(creation: Creation<Origin, Answer>, made: Made<Answer>, waiters: number): void {
-    creation.made = made;
-    creation.bytes = undefined;
-    this.#index.made(creation, made.id);
+    this.#lives.rename(creation, () => {
+      creation.made = made;
+    });
+    const before = this.#index.made(creation, made.id);
     creation.claim(waiters);
-    creation.answered = waiters > 0;
-    if (waiters > 0) this.#step('answered', creation, { waiters });
-    else if (!creation.doomed) this.#hold(creation);
+    if (waiters > 0) this.#lives.step('answered', creation, { waiters });
+    this.#lives.on(creation, waiters > 0 ? 'answered with waiters' : 'answered with nobody waiting');
+    if (before === undefined) return;
+    // What has an id twice may be somebody's by either name.
+    this.#lives.on(before, 'id used');
+    this.#lives.on(creation, 'id used');
   }
 
   #failed(creation: Creation<Origin, Answer>, error: unknown, waiters: number): void {
-    this.#step(failureStep(error), creation, { waiters, error });
-    creation.bytes = undefined;
-    this.#abandoned.delete(creation.call);
-    this.#index.remove(creation);
-    this.#vanish(creation);
+    this.#lives.step(failureStep(error), creation, { waiters, error });
+    if (waiters === 0 && error instanceof StartedMeanwhileError) error.unheard();
+    this.#lives.on(creation, 'failed');
   }
 
-  /** Nobody waits for it: a pod sandbox is simply there, a container is kept out of sight until somebody asks. */
-  #hold(creation: Creation<Origin, Answer>): void {
-    if (creation.kind === 'podSandbox') {
-      this.#step('shown', creation);
-      return;
-    }
-    this.#hide(creation);
-    if (creation.orphaned) {
-      this.#doom(creation, 'its pod sandbox ended');
-      return;
-    }
-    this.#step('held', creation);
-    creation.cancelHoldTimer();
-    if (this.#closed) return;
-    creation.cancelHoldTimer = this.#clock.after(this.#options.holdTtlMs, () => {
-      if (creation.undelivered && creation.claims === 0) this.#doom(creation, 'nobody asked for it');
+  /** A queued creation is sent as it was last asked for, and waits for what that has to wait for. */
+  #takeOver(creation: Creation<Origin, Answer>, { bytes, ...asked }: CreationRequest<Origin>): void {
+    const { key, digest } = creation.fingerprint;
+    this.#lives.rename(creation, () => {
+      this.#index.withdraw(creation);
+      creation.asked = asked;
+      creation.seenId = undefined;
+      this.#index.add(creation);
     });
+    this.#calls.replace(creation.call, bytes);
+    if (asked.fingerprint.key === key && asked.fingerprint.digest === digest) return;
+    if (this.#calls.isQueued(creation.call) && this.#preparation.isClear(creation)) return;
+    this.#calls.withdraw(creation.call);
+    this.#reservations.forget(creation);
+    creation.endPreparation();
+    void this.#queue(creation);
   }
 
-  #deliver(creation: Creation<Origin, Answer>): void {
-    if (creation.delivered || creation.forgotten) return;
-    creation.delivered = true;
-    creation.cancelHoldTimer();
-    this.#step('delivered', creation);
-    this.#index.delivered(creation);
-    this.#reveal(creation);
-  }
-
-  #forget(creation: Creation<Origin, Answer>, why: string): void {
-    creation.forgotten = true;
-    this.#step('forgotten', creation, { why });
-    this.#index.remove(creation);
-    this.#reveal(creation);
-    creation.markGone();
-  }
-
-  /** Takes it out of every request's reach and removes it as soon as it has ended and nobody claims it. */
-  #doom(creation: Creation<Origin, Answer>, why: string): void {
-    if (creation.doomed) return;
-    creation.doomed = true;
-    creation.cancelHoldTimer();
-    this.#index.doom(creation);
-    if (why === 'superseded') this.#step('superseded', creation);
-    void this.#removeWhenQuiet(creation, why);
-  }
-
-  async #removeWhenQuiet(creation: Creation<Origin, Answer>, why: string): Promise<void> {
-    await creation.call.ended;
-    await creation.quiet();
-    for (let pauseMs: number = removalBackoffMs.first; !this.#closed; ) {
-      if (creation.made === undefined || creation.delivered || creation.forgotten) break;
-      try {
-        await this.#runtime.remove(creation);
-        this.#step('reaped', creation, { why, heldMs: this.#clock.now() - creation.call.lastAskedMs });
-        break;
-      } catch (error) {
-        this.#step('removal failed', creation, { error, nextTryMs: pauseMs });
-      }
-      await this.#pause(pauseMs);
-      pauseMs = Math.min(2 * pauseMs, removalBackoffMs.longest);
-    }
-    this.#index.remove(creation);
-    this.#vanish(creation);
-  }
-
-  /** @param handOut Gets what ends the pause early. */
-  #pause(ms: number, handOut?: (end: () => void) => void): Promise<void> {
-    return new Promise((resolve) => {
-      if (this.#closed) {
-        resolve();
-        return;
-      }
-      const end = () => {
-        this.#backoffs.delete(stop);
-        resolve();
-      };
-      const cancel = this.#clock.after(ms, end);
-      const stop = () => {
-        cancel();
-        end();
-      };
-      this.#backoffs.add(stop);
-      handOut?.(stop);
-    });
-  }
-
-  #mayUse(creation: Creation<Origin, Answer>, asked: Fingerprint): boolean {
-    const { fingerprint } = creation;
-    const drifted = this.#noteDrift(creation, asked);
-    if (drifted && this.#options.onDrift === 'recreate') return false;
-    const bumped = fingerprint.identity.attempt !== asked.identity.attempt;
-    if (bumped && this.#options.onAttemptBump === 'recreate') return false;
-    if (fingerprint.kind !== 'container' || asked.kind !== 'container') return true;
-    return fingerprint.podSandboxId === asked.podSandboxId && fingerprint.specHash === asked.specHash;
-  }
-
-  #noteDrift(creation: Creation<Origin, Answer>, asked: Fingerprint): boolean {
-    if (creation.fingerprint.digest === asked.digest) return false;
+  #noteDrift(creation: Creation<Origin, Answer>, asked: Fingerprint): void {
+    if (!hasDrifted(creation.fingerprint, asked)) return;
     const differs = driftOf(creation.fingerprint.parts, asked.parts);
-    this.#step('drift', creation, { differs, askedAttempt: asked.identity.attempt });
-    return true;
+    this.#lives.step('drift', creation, { differs, askedAttempt: asked.identity.attempt });
   }
 
-  /** A queued creation is sent as it was last asked for. */
-  #replaceQueued(creation: Creation<Origin, Answer>, request: CreationRequest<Origin>): void {
-    if (request.fingerprint.digest !== creation.fingerprint.digest) creation.endBackOff();
-    this.#index.remove(creation);
-    creation.fingerprint = request.fingerprint;
-    creation.bytes = request.bytes;
-    creation.origin = request.origin;
-    this.#index.add(creation);
+  #progress({ call, obstacle, reservation }: Creation<Origin, Answer>): Progress {
+    const { begunMs, lastAskedMs, runningSinceMs } = call;
+    if (!call.inFlight) return { at: 'checked', sinceMs: lastAskedMs };
+    const runningMs = runningSinceMs === undefined ? 0 : this.#clock.now() - runningSinceMs;
+    if (reservation !== undefined && runningMs < saysReservedWithinMs) {
+      const { holderId: id, sinceMs, error } = reservation;
+      return { at: 'waiting', sinceMs: begunMs, for: { what: 'name', id, sinceMs, error } };
+    }
+    if (runningSinceMs !== undefined) return { at: 'running', sinceMs: runningSinceMs };
+    if (obstacle !== undefined) return { at: 'waiting', sinceMs: begunMs, for: obstacle };
+    return { at: 'queued', sinceMs: begunMs, behind: Math.max(0, this.#admission.queued - 1) };
   }
 
-  #hide(creation: Creation<Origin, Answer>): void {
-    if (creation.kind !== 'container' || creation.delivered || creation.forgotten) return;
-    creation.hidden = true;
-    this.#hidden.add(creation);
+  /** Whoever leaves is told what it waited for. */
+  async #orProgress<Result>(creation: Creation<Origin, Answer>, promise: Promise<Result>): Promise<Result> {
+    try {
+      return await promise;
+    } catch (error) {
+      if (error instanceof WaiterLeftError) throw new WaiterLeftError(this.#progress(creation));
+      throw error;
+    }
   }
+}
 
-  #reveal(creation: Creation<Origin, Answer>): void {
-    this.#unsettled.delete(creation);
-    if (!creation.hidden) return;
-    creation.hidden = false;
-    this.#hidden.delete(creation);
-    this.#observer.revealed(creation);
-  }
+/** A runtime says at once that a name is taken: a try that takes longer is at work, in ms. */
+const saysReservedWithinMs = 1_000;
 
-  #vanish(creation: Creation<Origin, Answer>): void {
-    this.#unsettled.delete(creation);
-    creation.markGone();
-    if (!creation.hidden) return;
-    creation.hidden = false;
-    this.#hidden.delete(creation);
-    this.#observer.vanished(creation);
-  }
+/** Resources that no request asks for. */
+const unknownResources = '?';
+
+function mustUpdateResources(given: string, asked: Fingerprint): boolean {
+  return asked.kind === 'container' && asked.resources !== '' && asked.resources !== given;
 }
 
 function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {

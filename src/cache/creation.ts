@@ -1,8 +1,10 @@
 /** One pod sandbox or container being made, or made and not yet in the kubelet's hands. */
-import type { Clock } from '../clock.js';
 import type { Urgency } from '../throttle/work-queue.js';
-import { DetachedCall, type DetachedCallEvents } from './detached-call.js';
+import type { CreationState } from './creation-life.js';
+import type { Made, Subject } from './creation-runtime.js';
+import type { DetachedCall } from './detached-call.js';
 import type { Fingerprint } from './fingerprint.js';
+import type { Obstacle } from './progress.js';
 
 /** `Origin` says how the caller wants it sent (API version, metadata) and means nothing to the cache. */
 export interface CreationRequest<Origin> {
@@ -13,54 +15,71 @@ export interface CreationRequest<Origin> {
   readonly urgency?: Urgency;
 }
 
-/** What the runtime answered: the id it gave, never empty, and its whole answer. */
-export interface Made<Answer> {
-  readonly id: string;
-  readonly answer: Answer;
+/** What of a request is kept when its bytes have been sent. */
+export type Asked<Origin> = Omit<CreationRequest<Origin>, 'bytes'>;
+
+/** A name that the runtime says is taken. */
+export interface Reservation {
+  readonly sinceMs: number;
+  holderId: string | undefined;
+  /** What had the name and was removed last. */
+  removedId: string | undefined;
+  /** Tries that were answered so, since something else that had the name was removed. */
+  tries: number;
+  /** Why what has the name cannot be removed or seen. */
+  error: unknown;
+  /** What has the name and cannot be removed: it is not this creation's. */
+  strangerId: string | undefined;
+  /** When it was last reported as a wedge, in ms of the clock. */
+  reportedMs: number | undefined;
 }
+
+/** What a creation does at first, and when it is over. */
+const nothing = () => {};
 
 export class Creation<Origin, Answer> {
   readonly call: DetachedCall<Made<Answer>>;
-  fingerprint: Fingerprint;
-  origin: Origin;
-  /** Of whoever asked first. */
-  readonly urgency: Urgency;
-  /** Released once the upstream call has ended. */
-  bytes: Buffer | undefined;
+  /** The newest request, until its bytes are sent. */
+  asked: Asked<Origin>;
+  /** Changed by the store alone, as creation-life.ts says. */
+  state: CreationState = 'queued';
   made: Made<Answer> | undefined;
-  /** Keys of the fingerprints it answers to: its own, and those of higher attempts that were given it. */
-  readonly keys = new Set<string>();
+  /** Digest of the resources that a container has been given. */
+  resources = '';
+  /** Keys of the fingerprints it answers to: its own, and those of other attempts that were given it. */
+  keys: readonly string[] = [];
   /** The id under which the runtime already shows it, where it was seen before the runtime answered. */
   seenId: string | undefined;
-  /** Its id was given to somebody, whether or not it arrived. */
-  answered = false;
-  /** Known to be in the kubelet's hands. */
-  delivered = false;
-  /** The kubelet has used its id, or ended it: nothing is left to do here. */
-  forgotten = false;
-  /** To be removed as soon as nobody claims it; never replayed. */
-  doomed = false;
-  /** Its pod sandbox was stopped or removed: worth nothing to a retry. */
-  orphaned = false;
-  hidden = false;
-  /** Settles when it has failed, was removed, or has got an owner: then its name is no longer in Holdfast's way. */
+  /** While it is queued: what it waits for before it may wait for its turn. */
+  obstacle: Obstacle | undefined;
+  reservation: Reservation | undefined;
+  /** When it became held or shown, in ms of the clock. */
+  heldSinceMs = 0;
+  /** Why it could not be removed, where it is to be. */
+  removalError: unknown;
+  /** Looks at it, in a row, that could not tell how it is. */
+  failedChecks = 0;
+  /** Times in a row that it could not be given the resources that were asked for. */
+  failedUpdates = 0;
+  /** Settles when it is not known any more: then its name is no longer in Holdfast's way. */
   readonly gone: Promise<void>;
-  cancelHoldTimer: () => void = () => {};
-  /** Ends its pause, where it has failed too often and is to wait. */
-  endBackOff: () => void = () => {};
+  cancelHoldTimer: () => void = nothing;
+  /** Ends what it waits for before its turn, for a newer request to wait for what that has to. */
+  endPreparation: () => void = nothing;
   #claims = 0;
-  #markGone: () => void = () => {};
-  #whenQuiet: (() => void)[] = [];
+  #markGone: () => void = nothing;
+  #whenQuiet: (() => void)[] | undefined;
 
-  constructor(request: CreationRequest<Origin>, clock: Clock, events: DetachedCallEvents<Made<Answer>>) {
-    this.fingerprint = request.fingerprint;
-    this.origin = request.origin;
-    this.bytes = request.bytes;
-    this.urgency = request.urgency ?? {};
-    this.call = new DetachedCall(clock, events);
+  constructor(asked: Asked<Origin>, call: DetachedCall<Made<Answer>>) {
+    this.asked = asked;
+    this.call = call;
     this.gone = new Promise((resolve) => {
       this.#markGone = resolve;
     });
+  }
+
+  get fingerprint(): Fingerprint {
+    return this.asked.fingerprint;
   }
 
   get kind(): 'podSandbox' | 'container' {
@@ -72,9 +91,14 @@ export class Creation<Origin, Answer> {
     return this.fingerprint.kind === 'container' ? this.fingerprint.podSandboxId : '';
   }
 
-  /** Made, and not known to have reached anybody. */
-  get undelivered(): boolean {
-    return this.made !== undefined && !this.delivered && !this.forgotten;
+  get isKnown(): boolean {
+    return this.state !== 'gone';
+  }
+
+  /** What the runtime has made; undefined where it has not. */
+  get subject(): Subject<Origin> | undefined {
+    const { made, kind, podSandboxId, asked } = this;
+    return made && { kind, id: made.id, podSandboxId, origin: asked.origin };
   }
 
   /** Answers under way whose delivery is not known, replays being checked included. While there is one, it is not removed. */
@@ -89,17 +113,23 @@ export class Creation<Origin, Answer> {
   release(): void {
     this.#claims -= 1;
     if (this.#claims > 0) return;
-    for (const resolve of this.#whenQuiet.splice(0)) resolve();
+    const waiting = this.#whenQuiet ?? [];
+    this.#whenQuiet = undefined;
+    for (const resolve of waiting) resolve();
   }
 
   /** Resolves when nobody claims it. */
   quiet(): Promise<void> {
     if (this.#claims === 0) return Promise.resolve();
-    return new Promise((resolve) => this.#whenQuiet.push(resolve));
+    return new Promise((resolve) => {
+      this.#whenQuiet ??= [];
+      this.#whenQuiet.push(resolve);
+    });
   }
 
   markGone(): void {
     this.cancelHoldTimer();
+    this.endPreparation();
     this.#markGone();
   }
 }

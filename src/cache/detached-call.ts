@@ -3,10 +3,18 @@
  * nothing of what the call does.
  */
 import type { Clock } from '../clock.js';
+import type { Progress } from './progress.js';
 
 /** A waiter's own signal fired first. Nothing is wrong with the call it waited for. */
 export class WaiterLeftError extends Error {
   override readonly name = 'WaiterLeftError';
+  /** What it waited for, where that is known. */
+  readonly progress: Progress | undefined;
+
+  constructor(progress?: Progress) {
+    super('the waiter left');
+    this.progress = progress;
+  }
 }
 
 /** The runtime did not answer within Holdfast's own limit (`creationTimeout`). */
@@ -17,9 +25,16 @@ export class CallTimeoutError extends Error {
   }
 }
 
-/** Nobody asked for the call while it was queued, so it was dropped before it began. */
+/** The call was dropped before it began: nobody asked for it any more, or it had become pointless. */
 export class DroppedError extends Error {
   override readonly name = 'DroppedError';
+}
+
+/** A container was dropped because its pod sandbox was stopped or removed. */
+export class PodSandboxEndedError extends DroppedError {
+  constructor(podSandboxId: string) {
+    super(`holdfast: pod sandbox ${podSandboxId} was stopped or removed before this container was made in it`);
+  }
 }
 
 /** Holdfast ends; what the runtime makes of a call that is cut short is its own affair. */
@@ -33,17 +48,24 @@ export function failureStep(error: unknown): 'dropped' | 'timed out' | 'failed' 
   return error instanceof CallTimeoutError ? 'timed out' : 'failed';
 }
 
+/** What the work of a call gives where it has to be done anew: the call is queued again, and its waiters wait on. */
+export const again = Symbol('again');
+
 interface Waiter<Result> {
   resolve(result: Result): void;
   reject(error: unknown): void;
 }
 
 export interface DetachedCallEvents<Result> {
+  waiterJoined?(waiters: number): void;
+  waiterLeft?(waitersLeft: number): void;
   /** Before any waiter hears of it. */
   succeeded?(result: Result, waiters: number): void;
   failed?(error: unknown, waiters: number): void;
-  waiterLeft?(waitersLeft: number): void;
 }
+
+const nothing = () => {};
+const nobody: DetachedCallEvents<unknown> = {};
 
 export class DetachedCall<Result> {
   phase: 'queued' | 'running' | 'succeeded' | 'failed' = 'queued';
@@ -52,14 +74,17 @@ export class DetachedCall<Result> {
   /** When somebody last asked for it or stopped waiting for it, in ms of the clock. */
   lastAskedMs: number;
   readonly begunMs: number;
+  /** When the upstream call began, in ms of the clock; undefined while it is queued. */
+  runningSinceMs: number | undefined;
   /** Settles, without a value and never with an error, when the call has ended either way. */
   readonly ended: Promise<void>;
   readonly #clock: Clock;
-  readonly #events: DetachedCallEvents<Result>;
-  readonly #waiters = new Set<Waiter<Result>>();
-  /** Of the call while it runs; an ended one is kept for long and shall be small. */
+  /** Let go of at the end: an ended call is kept for long and shall be small. */
+  #events: DetachedCallEvents<Result>;
+  #waiters: Set<Waiter<Result>> | undefined;
+  /** Of the call while it runs. */
   #abort: AbortController | undefined;
-  #markEnded: () => void = () => {};
+  #markEnded: () => void = nothing;
 
   constructor(clock: Clock, events: DetachedCallEvents<Result>) {
     this.#clock = clock;
@@ -72,7 +97,7 @@ export class DetachedCall<Result> {
   }
 
   get waiters(): number {
-    return this.#waiters.size;
+    return this.#waiters?.size ?? 0;
   }
 
   /** Whether nobody has waited for it for longer than `ms`. */
@@ -99,10 +124,10 @@ export class DetachedCall<Result> {
         return;
       }
       const leave = () => {
-        this.#waiters.delete(waiter);
+        this.#waiters?.delete(waiter);
         this.lastAskedMs = this.#clock.now();
         reject(new WaiterLeftError());
-        this.#events.waiterLeft?.(this.#waiters.size);
+        this.#events.waiterLeft?.(this.waiters);
       };
       const waiter: Waiter<Result> = {
         resolve(result) {
@@ -114,18 +139,22 @@ export class DetachedCall<Result> {
           reject(error);
         },
       };
+      this.#waiters ??= new Set();
       this.#waiters.add(waiter);
       signal.addEventListener('abort', leave, { once: true });
+      this.#events.waiterJoined?.(this.waiters);
     });
   }
 
   /**
    * Makes the call. Never rejects: its end is told to the waiters.
    *
-   * @param work Gets a signal that fires at `timeoutMs` and at `shutDown`, never because a waiter left.
+   * @param work Gets a signal that fires at `timeoutMs` and at `shutDown`, never because a waiter left. Where it gives `again`
+   *   the call is as if it had not begun.
    */
-  async run(timeoutMs: number, work: (signal: AbortSignal) => Promise<Result>): Promise<void> {
+  async run(timeoutMs: number, work: (signal: AbortSignal) => Promise<Result | typeof again>): Promise<void> {
     this.phase = 'running';
+    this.runningSinceMs = this.#clock.now();
     const abort = new AbortController();
     const { signal } = abort;
     this.#abort = abort;
@@ -134,7 +163,9 @@ export class DetachedCall<Result> {
     });
     const cancelTimer = this.#clock.after(timeoutMs, () => abort.abort(new CallTimeoutError(timeoutMs)));
     try {
-      this.#succeed(await Promise.race([work(signal), aborted]));
+      const result = await Promise.race([work(signal), aborted]);
+      if (result === again) this.#queueAgain();
+      else this.#succeed(result);
     } catch (error) {
       this.fail(error);
     } finally {
@@ -157,7 +188,7 @@ export class DetachedCall<Result> {
     const waiters = this.#takeWaiters();
     this.#events.failed?.(error, waiters.length);
     for (const waiter of waiters) waiter.reject(error);
-    this.#markEnded();
+    this.#end();
   }
 
   #succeed(result: Result): void {
@@ -167,12 +198,24 @@ export class DetachedCall<Result> {
     const waiters = this.#takeWaiters();
     this.#events.succeeded?.(result, waiters.length);
     for (const waiter of waiters) waiter.resolve(result);
+    this.#end();
+  }
+
+  #queueAgain(): void {
+    if (this.phase !== 'running') return;
+    this.phase = 'queued';
+    this.runningSinceMs = undefined;
+  }
+
+  #end(): void {
+    this.#events = nobody;
     this.#markEnded();
+    this.#markEnded = nothing;
   }
 
   #takeWaiters(): Waiter<Result>[] {
-    const waiters = [...this.#waiters];
-    this.#waiters.clear();
+    const waiters = [...(this.#waiters ?? [])];
+    this.#waiters = undefined;
     return waiters;
   }
 }

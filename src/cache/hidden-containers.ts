@@ -1,9 +1,20 @@
 /** The containers that nobody has been given, and how to tell them in what a runtime reports. */
 import type { ContainerItem } from '../cri/container-items.js';
+import { ContainerState } from '../cri/enums.js';
 import type { Creation } from './creation.js';
 
 export class HiddenContainers<Origin, Answer> {
   readonly #hidden = new Set<Creation<Origin, Answer>>();
+  readonly #byId = new Map<string, Creation<Origin, Answer>>();
+  /**
+   * Those whose id is not known yet, by what names them beside it: name and attempt, and pod sandbox or pod. Never an empty list.
+   * One that is to be removed has the name of the one that waits for that.
+   */
+  readonly #byName = new Map<string, readonly Creation<Origin, Answer>[]>();
+  /** Those that were hidden and may be seen. */
+  readonly #revealed = new WeakSet<Creation<Origin, Answer>>();
+  /** How often one was hidden no more. */
+  #departures = 0;
 
   get size(): number {
     return this.#hidden.size;
@@ -11,47 +22,114 @@ export class HiddenContainers<Origin, Answer> {
 
   /** Whether one's id is not known yet, so that it can be told by its identity only. */
   get includesUnknownIds(): boolean {
-    for (const creation of this.#hidden) {
-      if (creation.made === undefined && creation.seenId === undefined) return true;
-    }
-    return false;
+    return this.#byName.size > 0;
   }
 
-  add(creation: Creation<Origin, Answer>): void {
+  has(creation: Creation<Origin, Answer>): boolean {
+    return this.#hidden.has(creation);
+  }
+
+  hide(creation: Creation<Origin, Answer>): void {
+    const departures = this.#departures;
+    this.#forget(creation);
+    this.#departures = departures;
+    this.#revealed.delete(creation);
     this.#hidden.add(creation);
+    const id = creation.made?.id ?? creation.seenId;
+    if (id !== undefined) this.#byId.set(id, creation);
+    else for (const name of namesOf(creation)) this.#byName.set(name, [...(this.#byName.get(name) ?? []), creation]);
   }
 
-  /** @returns Whether it was hidden. */
-  delete(creation: Creation<Origin, Answer>): boolean {
-    return this.#hidden.delete(creation);
+  /** It may be seen. @returns Whether it was hidden. */
+  reveal(creation: Creation<Origin, Answer>): boolean {
+    this.#revealed.add(creation);
+    return this.#forget(creation);
+  }
+
+  /** It is no more; what was asked for before that still leaves it out. @returns Whether it was hidden. */
+  vanish(creation: Creation<Origin, Answer>): boolean {
+    return this.#forget(creation);
   }
 
   /**
-   * Tells for items of a response which of them belong to a hidden creation. What is hidden now or became so by the time an
-   * item is looked at counts, unless it has been revealed since.
+   * Which hidden creation's container an item of a response is: by id, or by identity while the runtime has not answered. An id
+   * that is told by identity is known from then on, but for that of one that has run, which is another one's.
    */
+  recognise(item: ContainerItem): Creation<Origin, Answer> | undefined {
+    const known = this.#byId.get(item.id);
+    if (known !== undefined) return isStranger(known, item.id) ? undefined : known;
+    if (this.#byName.size === 0) return undefined;
+    const all = this.#byName.get(item.podSandboxId === '' ? nameInPod(item) : nameInPodSandbox(item));
+    const named = all?.find(({ call }) => call.phase === 'running') ?? all?.[0];
+    if (named === undefined || isStranger(named, item.id)) return undefined;
+    if (item.state === ContainerState.running || item.state === ContainerState.exited) return named;
+    this.#forget(named);
+    named.seenId = item.id;
+    this.hide(named);
+    return named;
+  }
+
+  /** As {@link recognise}, for a report that is asked for now: what is no more by the time it comes is left out too. */
   view(): (item: ContainerItem) => Creation<Origin, Answer> | undefined {
-    const then = [...this.#hidden];
+    const then = new Set(this.#hidden);
+    let departures = this.#departures;
+    let vanished = new Map<string | undefined, Creation<Origin, Answer>>();
     return (item) => {
-      for (const creation of this.#hidden) if (isShownAs(creation, item)) return creation;
-      return then.find((creation) => !creation.delivered && !creation.forgotten && isShownAs(creation, item));
+      const now = this.recognise(item);
+      if (now !== undefined) return now;
+      if (this.#departures !== departures) {
+        departures = this.#departures;
+        vanished = this.#vanishedOf(then);
+      }
+      return vanished.get(item.id);
     };
+  }
+
+  /** Those of them that are no more, by id. */
+  #vanishedOf(then: ReadonlySet<Creation<Origin, Answer>>): Map<string | undefined, Creation<Origin, Answer>> {
+    const vanished = [...then].filter((creation) => !this.#hidden.has(creation) && !this.#revealed.has(creation));
+    return new Map(vanished.map((creation) => [creation.made?.id ?? creation.seenId, creation]));
+  }
+
+  #forget(creation: Creation<Origin, Answer>): boolean {
+    for (const id of [creation.made?.id, creation.seenId]) {
+      if (id !== undefined && this.#byId.get(id) === creation) this.#byId.delete(id);
+    }
+    for (const name of namesOf(creation)) this.#unname(name, creation);
+    const wasHidden = this.#hidden.delete(creation);
+    if (wasHidden) this.#departures += 1;
+    return wasHidden;
+  }
+
+  #unname(name: string, creation: Creation<Origin, Answer>): void {
+    const all = this.#byName.get(name);
+    if (!all?.includes(creation)) return;
+    const others = all.filter((each) => each !== creation);
+    if (others.length > 0) this.#byName.set(name, others);
+    else this.#byName.delete(name);
   }
 }
 
-/** Whether an item of a response is this creation's container: by id, or by identity while the runtime has not answered. */
-function isShownAs<Origin, Answer>(creation: Creation<Origin, Answer>, item: ContainerItem): boolean {
-  const id = creation.made?.id ?? creation.seenId;
-  if (id !== undefined) return item.id === id;
-  const { identity } = creation.fingerprint;
-  if (identity.kind !== 'container' || item.name !== identity.container || item.attempt !== identity.attempt)
-    return false;
-  const same =
-    item.podSandboxId !== ''
-      ? item.podSandboxId === creation.podSandboxId
-      : item.labels.get('io.kubernetes.pod.uid') === identity.uid &&
-        item.labels.get('io.kubernetes.pod.name') === identity.name &&
-        item.labels.get('io.kubernetes.pod.namespace') === identity.namespace;
-  if (same) creation.seenId = item.id;
-  return same;
+/** Whether this is what stands in the creation's way under its name. */
+function isStranger<Origin, Answer>({ reservation }: Creation<Origin, Answer>, id: string): boolean {
+  return reservation?.strangerId === id;
+}
+
+function nameInPodSandbox({ podSandboxId, name, attempt }: Pick<ContainerItem, 'podSandboxId' | 'name' | 'attempt'>) {
+  return JSON.stringify([podSandboxId, name, attempt]);
+}
+
+function nameInPod({ labels, name, attempt }: Pick<ContainerItem, 'labels' | 'name' | 'attempt'>): string {
+  const pod = ['namespace', 'name', 'uid'].map((field) => labels.get(`io.kubernetes.pod.${field}`));
+  return JSON.stringify([...pod, name, attempt]);
+}
+
+function namesOf<Origin, Answer>({ fingerprint }: Creation<Origin, Answer>): readonly string[] {
+  if (fingerprint.kind !== 'container') return [];
+  const { identity, podSandboxId } = fingerprint;
+  const { container, attempt, namespace, name, uid } = identity;
+  return [
+    nameInPodSandbox({ podSandboxId, name: container, attempt }),
+    JSON.stringify([namespace, name, uid, container, attempt]),
+  ];
 }

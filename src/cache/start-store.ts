@@ -1,19 +1,19 @@
 /**
- * Starts of containers: each is carried out once, finished whoever left, and never followed by a second copy of the same
- * container. Knows bytes and time; the runtime is reached through `StartRuntime` alone.
+ * Starts of containers: each is carried out once and finished whoever left; a repeat joins it or is answered again. What becomes of
+ * them is told to the SecondCopyGuard. Knows bytes and time; the runtime is reached through `StartRuntime` alone.
  */
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.js';
 import type { Admission } from '../throttle/admission.js';
-import type { Urgency, Work } from '../throttle/work-queue.js';
-import { AbandonedCalls, maxAbandonedBytes } from './abandoned-calls.js';
-import { DetachedCall, DroppedError, failureStep, WaiterLeftError } from './detached-call.js';
-import type { Fingerprint } from './fingerprint.js';
+import type { Urgency } from '../throttle/work-queue.js';
+import { type DetachedCall, DroppedError, failureStep, WaiterLeftError } from './detached-call.js';
+import { DetachedCalls } from './detached-calls.js';
+import type { Progress } from './progress.js';
+import type { ContainerAttempt, ContainerNow, SecondCopyGuard, WatchedStart } from './second-copy-guard.js';
 
-/** Whose start it is: the container's identity without its attempt, as in `Fingerprint.family`, and the attempt. */
-export interface StartIdentity {
-  readonly family: string;
-  readonly attempt: number;
+/** Whose container it is, and where it is. */
+export interface StartIdentity extends ContainerAttempt {
+  readonly podSandboxId: string;
 }
 
 export interface StartRequest<Origin> {
@@ -36,34 +36,26 @@ export type StartStep =
   | 'replayed'
   | 'delivered'
   | 'guarded'
+  | 'let go'
   | 'dropped'
   | 'timed out'
   | 'failed';
 
-export interface Start<Origin, Answer> {
-  readonly containerId: string;
-  readonly origin: Origin;
-  readonly call: DetachedCall<Answer>;
-  /** Undefined where neither Holdfast nor the runtime can say. */
-  readonly identity: Promise<StartIdentity | undefined>;
-}
-
 export interface StartRuntime<Origin, Answer> {
+  /** The one upstream call. */
   start(bytes: Buffer, origin: Origin, signal: AbortSignal): Promise<Answer>;
-  /** Never rejects. */
-  identify(containerId: string, origin: Origin): Promise<StartIdentity | undefined>;
-  /** State of the container now. */
-  stateOf(containerId: string, origin: Origin): Promise<'created' | 'running' | 'exited' | 'gone'>;
-}
-
-/** A start of a lower attempt went through while nobody waited for it, so the next attempt would be a second copy. */
-export class StartedMeanwhileError extends Error {
-  override readonly name = 'StartedMeanwhileError';
-  constructor(containerId: string, attempt: number) {
-    super(
-      `container ${containerId} (attempt ${attempt}) was started meanwhile and is running: no further attempt is made`,
-    );
-  }
+  /**
+   * Whether an error of `start` says that the container does not run: the runtime's own, and not that it was away, out of time or
+   * told to stop.
+   */
+  isRefusal(error: unknown): boolean;
+  /**
+   * @returns undefined where the runtime does not know the container, or it is not a pod's.
+   * @throws Where it cannot be told.
+   */
+  identify(containerId: string, origin: Origin, signal: AbortSignal): Promise<StartIdentity | undefined>;
+  /** How the container is now. Settles in bounded time. @throws Where it cannot be told. */
+  stateOf(containerId: string, origin: Origin, signal: AbortSignal): Promise<ContainerNow>;
 }
 
 export interface StartGrant<Answer> {
@@ -80,155 +72,303 @@ export interface StartStoreOptions {
   readonly maxEntries: number;
 }
 
+/**
+ * How long a start is kept back until the runtime has said whose container it is, in ms: as long as a kubelet waits for a status.
+ * Nobody else waits for that, and a runtime that is frozen for a minute loses no start by it.
+ */
+const identifyTimeoutMs = 120_000;
+
+/** Looks in a row that could not tell whether a finished start is still true. Then the runtime judges the next request. */
+const failedLooksAtMost = 3;
+
+/** One start of a container: in flight, or past and not known to have reached anybody. Its request is not kept here. */
+export class Start<Origin, Answer> {
+  readonly containerId: string;
+  readonly origin: Origin;
+  readonly call: DetachedCall<Answer>;
+  /** Undefined while nothing is known of the container, and where nobody can say. */
+  identity: StartIdentity | undefined;
+  /** As the guard sees it; undefined where there is no identity. */
+  watched: WatchedStart | undefined;
+  /** What a repeat is answered with, once it went through. */
+  replayable: Answer | undefined;
+  failedLooks = 0;
+  /** Its container or pod sandbox was stopped or removed. */
+  isOver = false;
+  /** An earlier start of this container may have gone through, so that a refusal of this one says nothing. */
+  readonly isDoubtful: boolean;
+
+  constructor(containerId: string, origin: Origin, call: DetachedCall<Answer>, isDoubtful: boolean) {
+    this.containerId = containerId;
+    this.origin = origin;
+    this.call = call;
+    this.isDoubtful = isDoubtful;
+  }
+}
+
+type Observe<Origin, Answer> = (
+  step: StartStep,
+  start: Start<Origin, Answer>,
+  detail: Readonly<Record<string, unknown>>,
+) => void;
+
 export class StartStore<Origin, Answer> {
   readonly #runtime: StartRuntime<Origin, Answer>;
+  readonly #guard: SecondCopyGuard;
   readonly #admission: Admission;
   readonly #clock: Clock;
-  readonly #observe: (step: StartStep, start: Start<Origin, Answer>, detail: Readonly<Record<string, unknown>>) => void;
-  readonly #options: StartStoreOptions;
+  readonly #observe: Observe<Origin, Answer>;
+  readonly #calls: DetachedCalls<Answer>;
+  readonly #replayTtlMs: number;
   readonly #inFlight = new Map<string, Start<Origin, Answer>>();
-  /** Started, and nobody is known to have been told. */
-  readonly #finished: LRUCache<string, Start<Origin, Answer>>;
-  readonly #abandoned: AbandonedCalls;
-  #closed = false;
+  /** Went through or failed unclearly, and nobody is known to have been told. */
+  readonly #past: LRUCache<string, Start<Origin, Answer>>;
+  /** Both of these, by the pod sandbox they are in. */
+  readonly #inside = new Map<string, Set<Start<Origin, Answer>>>();
 
   constructor(
     runtime: StartRuntime<Origin, Answer>,
+    guard: SecondCopyGuard,
     admission: Admission,
     clock: Clock,
-    observe: (step: StartStep, start: Start<Origin, Answer>, detail: Readonly<Record<string, unknown>>) => void,
+    observe: Observe<Origin, Answer>,
     options: StartStoreOptions,
   ) {
     this.#runtime = runtime;
+    this.#guard = guard;
     this.#admission = admission;
     this.#clock = clock;
     this.#observe = observe;
-    this.#options = options;
-    this.#abandoned = new AbandonedCalls(options.maxEntries, maxAbandonedBytes);
-    this.#finished = new LRUCache({
+    this.#calls = new DetachedCalls(admission, clock, options);
+    this.#replayTtlMs = options.replayTtlMs;
+    this.#past = new LRUCache({
       max: options.maxEntries,
       ttl: options.replayTtlMs,
       ttlResolution: 0,
       perf: { now: () => clock.now() },
+      dispose: (start) => this.#forgotten(start),
     });
+  }
+
+  /** Starts in flight, those that are past and may be answered again or held against a creation, and pod sandboxes with any of them. */
+  get sizes(): { readonly inFlight: number; readonly past: number; readonly podSandboxes: number } {
+    this.#past.purgeStale();
+    return { inFlight: this.#inFlight.size, past: this.#past.size, podSandboxes: this.#inside.size };
   }
 
   /**
    * Joins, repeats or begins the start of a container.
    *
    * @param signal The waiter's deadline or cancel; firing ends its wait, never the start.
-   * @throws {WaiterLeftError} `signal` fired first.
-   * @throws What the runtime answered, or CallTimeoutError.
+   * @throws {WaiterLeftError} `signal` fired first; `progress` says what it waited for.
+   * @throws What the runtime answered, to the start or to the look that goes first; CallTimeoutError or DroppedError.
    */
   async request(request: StartRequest<Origin>, signal: AbortSignal): Promise<StartGrant<Answer>> {
-    const { containerId, origin } = request;
-    const running = this.#inFlight.get(containerId);
-    if (running !== undefined) {
-      this.#abandoned.delete(running.call);
-      this.#step('waiter joined', running, { waiters: running.call.waiters + 1 });
-      return this.#grant(running, 'joined', await running.call.join(signal));
-    }
-    const finished = this.#finished.get(containerId);
-    if (finished?.call.result !== undefined) {
-      const state = await this.#runtime.stateOf(containerId, origin);
-      if (state === 'running' || state === 'exited') {
-        this.#step('replayed', finished);
-        return this.#grant(finished, 'replayed', finished.call.result);
+    for (;;) {
+      if (signal.aborted) throw new WaiterLeftError();
+      const running = this.#inFlight.get(request.containerId);
+      if (running !== undefined) {
+        this.#step('waiter joined', running, { waiters: running.call.waiters + 1 });
+        return this.#wait(running, 'joined', signal);
       }
-      this.#finished.delete(containerId);
-      return this.request(request, signal);
-    }
-    if (signal.aborted) throw new WaiterLeftError();
-    const start = this.#begin(request);
-    return this.#grant(start, 'started', await start.call.join(signal));
-  }
-
-  /** What an id or a prefix of it names was stopped or removed: a finished start of it is worth nothing any more. */
-  ended(idOrPrefix: string): void {
-    if (idOrPrefix === '') return;
-    for (const containerId of [...this.#finished.keys()]) {
-      if (containerId.startsWith(idOrPrefix)) this.#finished.delete(containerId);
+      const past = this.#past.get(request.containerId);
+      if (past?.replayable === undefined) return this.#wait(this.#begin(request, past), 'started', signal);
+      const answer = await this.#replay(past, signal);
+      if (answer !== undefined) return this.#grant(past, 'replayed', answer);
     }
   }
 
   /**
-   * Holds back the creation of a container while a start of a lower attempt of it is under way that nobody waits for.
-   *
-   * The kubelet does not repeat a StartContainer that outlived it: it sees CREATED and asks for the next attempt at once.
-   *
-   * @throws {StartedMeanwhileError} That attempt runs.
+   * What an id or a unique prefix of it names has been stopped or removed: nothing waits for its starts any more, one that is queued
+   * is dropped, and one that went through is not answered again. What runs upstream goes on.
    */
-  async beforeCreate(fingerprint: Fingerprint): Promise<void> {
-    if (fingerprint.kind !== 'container') return;
-    for (const start of [...this.#inFlight.values(), ...this.#finished.values()]) {
-      if (start.call.inFlight && start.call.waiters > 0) continue;
-      const identity = await start.identity;
-      if (identity?.family !== fingerprint.family || identity.attempt >= fingerprint.identity.attempt) continue;
-      await start.call.ended;
-      if (start.call.phase !== 'succeeded') continue;
-      if ((await this.#runtime.stateOf(start.containerId, start.origin)) !== 'running') continue;
-      this.#step('guarded', start, { askedAttempt: fingerprint.identity.attempt });
-      throw new StartedMeanwhileError(start.containerId, identity.attempt);
+  ended(kind: 'podSandbox' | 'container', idOrPrefix: string): void {
+    if (idOrPrefix === '') return;
+    const error = new DroppedError('the container or its pod sandbox was stopped or removed before it was started');
+    for (const start of kind === 'container' ? this.#named(idOrPrefix) : this.#startsInside(idOrPrefix)) {
+      start.isOver = true;
+      start.watched?.over();
+      if (this.#past.peek(start.containerId) === start) this.#past.delete(start.containerId);
+      if (start.call.phase === 'queued') start.call.fail(error);
     }
+  }
+
+  /** What the start of a container is at; undefined where none is in flight. */
+  progressOf(containerId: string): Progress | undefined {
+    const start = this.#inFlight.get(containerId);
+    return start && this.#progress(start);
   }
 
   /** Cuts short what runs upstream. */
   close(): void {
-    this.#closed = true;
-    for (const start of this.#inFlight.values()) start.call.shutDown();
+    this.#calls.close();
   }
 
   #step(step: StartStep, start: Start<Origin, Answer>, detail: Readonly<Record<string, unknown>> = {}): void {
     this.#observe(step, start, { ageMs: this.#clock.now() - start.call.begunMs, ...detail });
   }
 
-  #begin(request: StartRequest<Origin>): Start<Origin, Answer> {
-    const { containerId, bytes, origin, known } = request;
-    const start: Start<Origin, Answer> = {
-      containerId,
-      origin,
-      identity: known === undefined ? this.#runtime.identify(containerId, origin) : Promise.resolve(known),
-      call: new DetachedCall<Answer>(this.#clock, {
-        succeeded: (_, waiters) => this.#succeeded(start, waiters),
-        failed: (error, waiters) => this.#failed(start, error, waiters),
-        waiterLeft: (waiters) => {
-          this.#step('waiter left', start, { waiters });
-          if (waiters === 0 && start.call.phase === 'queued') this.#abandoned.add(start.call, bytes.length);
-        },
-      }),
-    };
+  #progress({ call }: Start<Origin, Answer>): Progress {
+    if (!call.inFlight) return { at: 'checked', sinceMs: call.lastAskedMs };
+    if (call.runningSinceMs !== undefined) return { at: 'running', sinceMs: call.runningSinceMs };
+    return { at: 'queued', sinceMs: call.begunMs, behind: Math.max(0, this.#admission.queued - 1) };
+  }
+
+  async #wait(
+    start: Start<Origin, Answer>,
+    role: 'started' | 'joined',
+    signal: AbortSignal,
+  ): Promise<StartGrant<Answer>> {
+    return this.#grant(start, role, await this.#orProgress(start, start.call.join(signal)));
+  }
+
+  /** Whoever leaves is told what it waited for. */
+  async #orProgress<Result>(start: Start<Origin, Answer>, promise: Promise<Result>): Promise<Result> {
+    try {
+      return await promise;
+    } catch (error) {
+      if (error instanceof WaiterLeftError) throw new WaiterLeftError(this.#progress(start));
+      throw error;
+    }
+  }
+
+  #begin(request: StartRequest<Origin>, past: Start<Origin, Answer> | undefined): Start<Origin, Answer> {
+    const { containerId, bytes, origin, known = past?.identity, urgency = {} } = request;
+    const call = this.#calls.open(bytes, {
+      waiterJoined: () => start.watched?.attended(true),
+      waiterLeft: (waiters) => {
+        this.#step('waiter left', start, { waiters });
+        start.watched?.attended(waiters > 0);
+      },
+      succeeded: (answer, waiters) => this.#succeeded(start, answer, waiters),
+      failed: (error, waiters) => this.#failed(start, error, waiters),
+    });
+    const start: Start<Origin, Answer> = new Start(containerId, origin, call, past !== undefined);
+    if (past !== undefined) this.#past.delete(containerId);
     this.#inFlight.set(containerId, start);
     this.#step('queued', start, { behind: this.#admission.queued });
-    const work: Work = { kind: 'start', ...request.urgency, run: () => this.#carryOut(start, bytes) };
-    void start.call.ended.then(() => this.#admission.withdraw(work));
-    void this.#admission.admit(work);
+    if (known !== undefined) this.#queue(start, known, urgency);
+    else void this.#identifyAndQueue(start, urgency);
     return start;
   }
 
-  /** The one upstream call. @returns Whether it succeeded. */
-  async #carryOut(start: Start<Origin, Answer>, bytes: Buffer): Promise<boolean> {
-    const { call } = start;
-    this.#abandoned.delete(call);
-    if (this.#closed || call.unaskedFor(this.#options.holdTtlMs)) call.fail(new DroppedError());
-    if (!call.inFlight) return false;
-    const running = call.run(this.#options.creationTimeoutMs, (signal) =>
-      this.#runtime.start(bytes, start.origin, signal),
-    );
-    this.#step('started', start);
-    await running;
-    return call.result !== undefined;
+  /** See second-copy-guard.ts for why it does not go upstream before. */
+  async #identifyAndQueue(start: Start<Origin, Answer>, urgency: Urgency): Promise<void> {
+    const settle = this.#guard.unidentified();
+    let identity: StartIdentity | undefined;
+    let failure: unknown;
+    try {
+      identity = await this.#identify(start);
+    } catch (error) {
+      failure = error;
+    }
+    const mayGo = settle(identity);
+    if (failure !== undefined) start.call.fail(failure);
+    else if (!mayGo) start.call.fail(new DroppedError('a further attempt of the container was asked for meanwhile'));
+    else if (start.call.inFlight) {
+      this.#queue(start, identity, urgency);
+      start.watched?.attended(start.call.waiters > 0);
+    }
   }
 
-  #succeeded(start: Start<Origin, Answer>, waiters: number): void {
+  /** Ends with the start, in bounded time. */
+  async #identify({ containerId, origin, call }: Start<Origin, Answer>): Promise<StartIdentity | undefined> {
+    const abort = new AbortController();
+    const aborted = new Promise<never>((_, reject) => {
+      abort.signal.addEventListener('abort', () => reject(abort.signal.reason), { once: true });
+    });
+    const tooLate = new DroppedError(`the runtime did not say within ${identifyTimeoutMs} ms whose container it is`);
+    const cancelTimer = this.#clock.after(identifyTimeoutMs, () => abort.abort(tooLate));
+    void call.ended.then(() => abort.abort());
+    try {
+      return await Promise.race([this.#runtime.identify(containerId, origin, abort.signal), aborted]);
+    } finally {
+      cancelTimer();
+    }
+  }
+
+  #queue(start: Start<Origin, Answer>, identity: StartIdentity | undefined, urgency: Urgency): void {
+    const { call, origin } = start;
+    if (identity !== undefined) this.#watch(start, identity);
+    this.#calls.queue(call, {
+      kind: 'start',
+      urgency,
+      begun: () => this.#step('started', start),
+      perform: (bytes, signal) => this.#runtime.start(bytes, origin, signal),
+    });
+  }
+
+  #watch(start: Start<Origin, Answer>, identity: StartIdentity): void {
+    const { containerId, origin, call } = start;
+    start.identity = identity;
+    start.watched = this.#guard.watch({
+      containerId,
+      family: identity.family,
+      attempt: identity.attempt,
+      sinceMs: call.begunMs,
+      keptMs: this.#replayTtlMs,
+      look: (signal) => this.#runtime.stateOf(containerId, origin, signal),
+      guarded: (askedAttempt, now) => this.#step('guarded', start, { askedAttempt, state: now?.state }),
+      letGo: (error) => this.#step('let go', start, { error }),
+    });
+    const { podSandboxId } = identity;
+    const inside = this.#inside.get(podSandboxId);
+    if (inside === undefined) this.#inside.set(podSandboxId, new Set([start]));
+    else inside.add(start);
+  }
+
+  #succeeded(start: Start<Origin, Answer>, answer: Answer, waiters: number): void {
     this.#inFlight.delete(start.containerId);
-    this.#finished.set(start.containerId, start);
     this.#step(waiters > 0 ? 'answered' : 'held', start, { waiters });
+    if (start.isOver) {
+      this.#leave(start);
+      return;
+    }
+    start.replayable = answer;
+    start.watched?.succeeded();
+    this.#past.set(start.containerId, start);
   }
 
   #failed(start: Start<Origin, Answer>, error: unknown, waiters: number): void {
-    this.#inFlight.delete(start.containerId);
-    this.#abandoned.delete(start.call);
+    const { containerId, watched, isDoubtful, isOver } = start;
+    this.#inFlight.delete(containerId);
     this.#step(failureStep(error), start, { waiters, error });
+    const neverRan = !isDoubtful && (error instanceof DroppedError || this.#runtime.isRefusal(error));
+    if (watched === undefined || isOver || neverRan) {
+      watched?.over();
+      this.#leave(start);
+      return;
+    }
+    watched.failedUnclearly();
+    this.#past.set(containerId, start);
+  }
+
+  /** @returns undefined where it is not true any more and the request has to begin anew. */
+  async #replay(start: Start<Origin, Answer>, signal: AbortSignal): Promise<Answer | undefined> {
+    const { containerId, origin, call } = start;
+    const answer = start.replayable;
+    call.lastAskedMs = this.#clock.now();
+    let state: ContainerNow['state'];
+    try {
+      const looked = untilAborted(this.#runtime.stateOf(containerId, origin, signal), signal);
+      ({ state } = await this.#orProgress(start, looked));
+    } catch (error) {
+      if (!(error instanceof WaiterLeftError)) this.#couldNotLook(start);
+      throw error;
+    }
+    start.failedLooks = 0;
+    if (state !== 'created' && state !== 'gone' && !start.isOver) {
+      this.#step('replayed', start);
+      return answer;
+    }
+    if (this.#past.peek(containerId) === start) this.#past.delete(containerId);
+    return undefined;
+  }
+
+  /** The guard keeps it in mind: what it has started may run. */
+  #couldNotLook(start: Start<Origin, Answer>): void {
+    start.failedLooks += 1;
+    if (start.failedLooks >= failedLooksAtMost) start.replayable = undefined;
   }
 
   #grant(start: Start<Origin, Answer>, role: StartGrant<Answer>['role'], answer: Answer): StartGrant<Answer> {
@@ -236,10 +376,53 @@ export class StartStore<Origin, Answer> {
       role,
       answer,
       settle: (delivered) => {
-        if (!delivered || this.#finished.peek(start.containerId) !== start) return;
-        this.#finished.delete(start.containerId);
+        if (!delivered || this.#past.peek(start.containerId) !== start) return;
+        this.#past.delete(start.containerId);
         this.#step('delivered', start);
       },
     };
   }
+
+  /** Somebody is known to have been told of it, it is too long ago, or it has made room. */
+  #forgotten(start: Start<Origin, Answer>): void {
+    start.watched?.told();
+    this.#leave(start);
+  }
+
+  #leave(start: Start<Origin, Answer>): void {
+    const podSandboxId = start.identity?.podSandboxId;
+    const inside = podSandboxId === undefined ? undefined : this.#inside.get(podSandboxId);
+    if (podSandboxId !== undefined && inside?.delete(start) && inside.size === 0) this.#inside.delete(podSandboxId);
+  }
+
+  #named(idOrPrefix: string): Start<Origin, Answer>[] {
+    const find = (id: string) => this.#inFlight.get(id) ?? this.#past.peek(id);
+    const id = find(idOrPrefix) ? idOrPrefix : onlyMatch(idOrPrefix, this.#inFlight.keys(), this.#past.keys());
+    const start = id === undefined ? undefined : find(id);
+    return start === undefined ? [] : [start];
+  }
+
+  #startsInside(idOrPrefix: string): Start<Origin, Answer>[] {
+    const id = this.#inside.has(idOrPrefix) ? idOrPrefix : onlyMatch(idOrPrefix, this.#inside.keys());
+    return id === undefined ? [] : [...(this.#inside.get(id) ?? [])];
+  }
+}
+
+/** Ids are 64 hex digits in both runtimes; anything shorter may be a prefix, and is worth a search. */
+const fullIdLength = 64;
+
+/** The one id that begins with this. */
+function onlyMatch(prefix: string, ...idLists: Iterable<string>[]): string | undefined {
+  if (prefix.length >= fullIdLength) return undefined;
+  const matches = idLists.flatMap((ids) => [...ids].filter((id) => id.startsWith(prefix)));
+  return matches.length === 1 ? matches[0] : undefined;
+}
+
+function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const leave = () => reject(new WaiterLeftError());
+    if (signal.aborted) leave();
+    signal.addEventListener('abort', leave, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave));
+  });
 }

@@ -12,6 +12,8 @@ export interface HoldfastConfig {
   /** File mode of `listen`, e.g. 0o660; undefined: owner and mode of the runtime's socket. */
   readonly socketMode: number | undefined;
   readonly creationTimeoutMs: number;
+  /** After how long a name that the runtime has reserved is reported as a wedge. */
+  readonly wedgeAfterMs: number;
   readonly holdTtlMs: number;
   readonly replayTtlMs: number;
   /** Bound of remembered creations (least recently used ones go first). */

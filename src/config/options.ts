@@ -74,6 +74,15 @@ export const options: OptionTable = {
     description:
       'How long the runtime may take over one pod sandbox, container or start, whoever stopped waiting for it',
   },
+  wedgeAfterMs: {
+    name: 'wedge-after',
+    group: 'Creations',
+    kind: duration('1s', '24h'),
+    default: '2m',
+    description:
+      'After how long a name that the runtime has reserved, and of which nothing is to be seen, is reported as one that will ' +
+      'not get free by itself. It is tried again all the same',
+  },
   onDrift: {
     name: 'on-drift',
     group: 'Creations',

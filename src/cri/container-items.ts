@@ -13,6 +13,8 @@ export interface ContainerItem {
   readonly podSandboxId: string;
   readonly name: string;
   readonly attempt: number;
+  /** ContainerState: CREATED 0, RUNNING 1, EXITED 2, UNKNOWN 3. Undefined in stats and metrics, which do not say. */
+  readonly state: number | undefined;
   /** Read from the bytes when first asked for. */
   readonly labels: ReadonlyMap<string, string>;
 }
@@ -42,6 +44,7 @@ interface ItemLayout {
   readonly id: number;
   readonly podSandboxId?: number;
   readonly metadata?: number;
+  readonly state?: number;
   readonly labels?: number;
 }
 
@@ -53,8 +56,8 @@ interface Place {
   readonly inside?: Readonly<Record<number, Place>>;
 }
 
-const container: ItemLayout = { id: 1, podSandboxId: 2, metadata: 3, labels: 8 };
-const containerStatus: ItemLayout = { id: 1, metadata: 2, labels: 12 };
+const container: ItemLayout = { id: 1, podSandboxId: 2, metadata: 3, state: 6, labels: 8 };
+const containerStatus: ItemLayout = { id: 1, metadata: 2, state: 3, labels: 12 };
 const containerStats: ItemLayout = { within: 1, id: 1, metadata: 2, labels: 3 };
 const containerMetrics: ItemLayout = { id: 1 };
 
@@ -197,6 +200,7 @@ function readItem(bytes: Buffer, layout: ItemLayout, podSandboxId: string): Cont
     podSandboxId: own === '' ? podSandboxId : own,
     name: metadata === undefined ? '' : lastBytes(metadata, 1).toString(),
     attempt: metadata === undefined ? 0 : Number(BigInt.asUintN(32, lastVarint(metadata, 2))),
+    state: layout.state === undefined ? undefined : Number(BigInt.asIntN(32, lastVarint(message, layout.state))),
     get labels() {
       labels ??= layout.labels === undefined ? noLabels : readMap(message, layout.labels);
       return labels;

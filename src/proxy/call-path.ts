@@ -8,7 +8,7 @@ import type { CreationStore } from '../cache/creation-store.js';
 import type { StartStore } from '../cache/start-store.js';
 import { type Method, methodOf } from '../cri/methods.js';
 import { endedId, usedId } from '../cri/requests.js';
-import type { Creations } from './creations.js';
+import type { CreationCalls } from './creation-calls.js';
 import type { Origin } from './cri-runtime.js';
 import type { Events } from './events.js';
 import type { Hiding } from './hiding.js';
@@ -22,7 +22,7 @@ import type { UpstreamAnswer } from './upstream.js';
 export interface CallPathParts {
   readonly store: CreationStore<Origin, UpstreamAnswer>;
   readonly starts: StartStore<Origin, UpstreamAnswer>;
-  readonly creations: Creations;
+  readonly creations: CreationCalls;
   readonly hiding: Hiding;
   readonly events: Events;
   readonly relay: Relay;
@@ -37,7 +37,9 @@ export function callPath(parts: CallPathParts): RouterHandlers {
   /** An id in a request shows that the downstream has what it names. */
   const noteUse = (method: Method, request: Buffer) => {
     const used = usedId(method, request);
-    if (used !== undefined) store.used(used.kind, used.id);
+    // Who only looks may have found it in a list.
+    if (used !== undefined && method.reportsContainers) store.lookedAt(used.id);
+    else if (used !== undefined) store.used(used.kind, used.id);
   };
 
   /** What a request ends is over once the runtime has said so: one that it refused changes nothing. */
@@ -47,7 +49,7 @@ export function callPath(parts: CallPathParts): RouterHandlers {
     return (succeeded: boolean) => {
       if (!succeeded) return;
       store.ended(ended.kind, ended.id);
-      if (ended.kind === 'container') starts.ended(ended.id);
+      starts.ended(ended.kind, ended.id);
     };
   };
 

@@ -2,19 +2,21 @@
 import type { Logger } from 'pino';
 import type { Metrics } from '../admin/metrics.js';
 import { CreationStore } from '../cache/creation-store.js';
+import { SecondCopyGuard } from '../cache/second-copy-guard.js';
 import { StartStore } from '../cache/start-store.js';
 import type { Clock } from '../clock.js';
 import type { HoldfastConfig } from '../config/config.js';
 import type { Admission } from '../throttle/admission.js';
 import type { ReadPressure } from '../throttle/pressure.js';
 import { callPath } from './call-path.js';
-import { Creations } from './creations.js';
+import { CreationCalls } from './creation-calls.js';
 import { CriRuntime, type Origin } from './cri-runtime.js';
 import { Events } from './events.js';
 import { Hiding } from './hiding.js';
 import type { RouterHandlers } from './http2/link.js';
 import { LifeLog } from './life-log.js';
 import { newAdmission } from './new-admission.js';
+import { podLogLinks } from './pod-log-links.js';
 import { Relay } from './relay.js';
 import { Turns } from './turns.js';
 import type { Upstream, UpstreamAnswer } from './upstream.js';
@@ -31,20 +33,27 @@ export interface CoreDeps {
 export interface Core {
   readonly handlers: RouterHandlers;
   readonly admission: Admission;
+  /** Removes what is held, which a kubelet would take for containers of its own; resolves when nothing is left that can be removed. */
+  removeHeld(): Promise<void>;
   /** Cuts short what runs upstream; the upstream itself stays open. */
   close(): void;
 }
 
 export function newCore(config: HoldfastConfig, deps: CoreDeps): Core {
   const { log, clock, metrics, upstream } = deps;
-  const admission = newAdmission(config, deps);
+  const { admission, load } = newAdmission(config, deps);
   const lifeLog = new LifeLog(log, metrics);
   const turns = new Turns();
-  const runtime: CriRuntime = new CriRuntime(upstream, turns, config.creationTimeoutMs, (fingerprint) =>
-    starts.beforeCreate(fingerprint),
-  );
+  const logs = podLogLinks(config.linkLogs, log);
+  const runtime = new CriRuntime(upstream, clock, turns, {
+    ...config,
+    beforeContainer: logs.beforeContainer,
+    isBeingStarted: (id) => starts.progressOf(id) !== undefined,
+  });
+  const guard = new SecondCopyGuard(clock);
   const starts: StartStore<Origin, UpstreamAnswer> = new StartStore(
     runtime,
+    guard,
     admission,
     clock,
     (step, start, detail) => lifeLog.start(step, start, detail),
@@ -52,6 +61,7 @@ export function newCore(config: HoldfastConfig, deps: CoreDeps): Core {
   );
   const store: CreationStore<Origin, UpstreamAnswer> = new CreationStore(
     runtime,
+    guard,
     admission,
     clock,
     {
@@ -63,13 +73,15 @@ export function newCore(config: HoldfastConfig, deps: CoreDeps): Core {
   );
   const relay = new Relay(upstream, clock);
   const events: Events = new Events(store, upstream, relay, metrics);
-  const creations = new Creations(store, starts, clock, metrics, log, config);
+  const creations = new CreationCalls({ store, starts, logs, load, clock, metrics, log }, config);
   const hiding = new Hiding(store, upstream, relay, metrics);
   const handlers = callPath({ store, starts, creations, hiding, events, relay, turns, metrics, log });
   metrics.observeStore(() => store.sizes);
+  metrics.observeSubscriptions(() => events.subscriptions);
   return {
     handlers,
     admission,
+    removeHeld: () => store.removeHeld(),
     close() {
       store.close();
       starts.close();

@@ -1,165 +1,226 @@
 /** The runtime as the stores see it: makes, looks at and removes pod sandboxes and containers through upstream calls. */
-import type { Creation, Made } from '../cache/creation.js';
-import type { CreationRuntime } from '../cache/creation-store.js';
-import { containerFamily, type Fingerprint } from '../cache/fingerprint.js';
+
+import {
+  type Condition,
+  type CreationRuntime,
+  type Made,
+  type NameHolder,
+  NameReservedError,
+  type Subject,
+} from '../cache/creation-runtime.js';
+import { type ContainerFingerprint, containerFamily, type Fingerprint } from '../cache/fingerprint.js';
+import type { ContainerAttempt, ContainerNow } from '../cache/second-copy-guard.js';
 import type { StartIdentity, StartRuntime } from '../cache/start-store.js';
+import type { Clock } from '../clock.js';
+import { ContainerState, PodSandboxState } from '../cri/enums.js';
 import { readStringField } from '../cri/requests.js';
-import { messageType } from '../cri/schema.js';
+import { updateResourcesRequest } from '../cri/update-resources.js';
 import { GrpcCode } from './grpc-code.js';
+import { NameHolders, podLabels, wasUsed } from './name-holder.js';
+import { type CallLimits, type ListedContainer, type Origin, OwnCalls, write } from './own-calls.js';
 import { EmptyIdError } from './rescue.js';
-import type { Metadata } from './taken-call.js';
+import { reservation } from './reserved-name.js';
+import { StalledCreations } from './stalled-creation.js';
 import type { Turns } from './turns.js';
 import { type Upstream, type UpstreamAnswer, UpstreamStatusError } from './upstream.js';
 
-/** How a creation or a start was asked for. */
-export interface Origin {
-  /** `/package.Service/Method`: Holdfast's own calls for it use the same API version. */
-  readonly path: string;
-  readonly metadata: Metadata;
-}
+export { type Origin, siblingPath } from './own-calls.js';
 
-/** Bound of Holdfast's own small calls, in ms: as long as the kubelet gives them by default (`runtimeRequestTimeout`). */
-const ownCallTimeoutMs = 120_000;
-/** Bound for finding out whose container is started, in ms: creations may wait for the answer. */
-const identifyTimeoutMs = 10_000;
+/** What the runtime says where it cannot be told whether it did what it was asked: it was away, out of time, or told to stop. */
+const unclearCodes: ReadonlySet<number> = new Set([
+  GrpcCode.unavailable,
+  GrpcCode.deadlineExceeded,
+  GrpcCode.cancelled,
+]);
 
-const podSandboxStatusRequest = messageType('PodSandboxStatusRequest');
-const podSandboxStatusResponse = messageType('PodSandboxStatusResponse');
-const containerStatusResponse = messageType('ContainerStatusResponse');
-const states = { podSandboxReady: 0, containerCreated: 0, containerRunning: 1 } as const;
-
-interface ContainerStatus {
-  readonly state: number;
-  readonly metadata?: { readonly name: string; readonly attempt: number } | null;
-  readonly labels: Readonly<Record<string, string>>;
+export interface CriRuntimeOptions {
+  readonly creationTimeoutMs: number;
+  /** Keys of annotations that differ between two tries without meaning anything. */
+  readonly volatileAnnotations: readonly string[];
+  /** Comes before each CreateContainer. Never rejects. */
+  beforeContainer(fingerprint: ContainerFingerprint): Promise<void>;
+  /** Whether a StartContainer of it is under way: it is CREATED for as long as that takes, and somebody's. */
+  isBeingStarted(containerId: string): boolean;
 }
 
 export class CriRuntime implements CreationRuntime<Origin, UpstreamAnswer>, StartRuntime<Origin, UpstreamAnswer> {
   readonly #upstream: Upstream;
+  readonly #calls: OwnCalls;
+  readonly #holders: NameHolders;
   readonly #turns: Turns;
-  readonly #creationTimeoutMs: number;
-  /** See {@link CreationRuntime.beforeCreate}. */
-  readonly beforeCreate: (fingerprint: Fingerprint) => Promise<void>;
+  readonly #options: CriRuntimeOptions;
+  readonly #stalled: StalledCreations;
 
-  constructor(
-    upstream: Upstream,
-    turns: Turns,
-    creationTimeoutMs: number,
-    beforeCreate: (fingerprint: Fingerprint) => Promise<void>,
-  ) {
+  constructor(upstream: Upstream, clock: Clock, turns: Turns, options: CriRuntimeOptions) {
+    this.#stalled = new StalledCreations(upstream, clock, options.creationTimeoutMs);
     this.#upstream = upstream;
+    this.#calls = new OwnCalls(upstream);
+    this.#holders = new NameHolders(this.#calls, new Set(options.volatileAnnotations));
     this.#turns = turns;
-    this.#creationTimeoutMs = creationTimeoutMs;
-    this.beforeCreate = beforeCreate;
+    this.#options = options;
   }
 
+  /**
+   * The one upstream call.
+   *
+   * @throws {NameReservedError} The runtime says that the name is taken.
+   * @throws {EmptyIdError} It does not say what it made.
+   * @throws {UpstreamStatusError} It says anything else but OK.
+   */
   async create(
     bytes: Buffer,
-    _fingerprint: Fingerprint,
+    fingerprint: Fingerprint,
     origin: Origin,
     signal: AbortSignal,
   ): Promise<Made<UpstreamAnswer>> {
-    const answer = await this.#make(bytes, origin, signal);
+    if (fingerprint.kind === 'container') await this.#options.beforeContainer(fingerprint);
+    let answer: UpstreamAnswer;
+    try {
+      answer = await this.#make(this.#stalled, bytes, origin, signal);
+    } catch (error) {
+      const reserved = error instanceof UpstreamStatusError ? reservation(error.status) : undefined;
+      if (reserved === undefined || !(error instanceof Error)) throw error;
+      throw new NameReservedError(error, reserved.holderId);
+    }
     const id = readStringField(answer.message, 1);
     if (id === '') throw new EmptyIdError(origin.path);
     return { id, answer };
   }
 
   start(bytes: Buffer, origin: Origin, signal: AbortSignal): Promise<UpstreamAnswer> {
-    return this.#make(bytes, origin, signal);
+    return this.#make(this.#upstream, bytes, origin, signal);
   }
 
-  async isAsMade(creation: Creation<Origin, UpstreamAnswer>, signal: AbortSignal): Promise<boolean> {
-    const { made, origin, podSandboxId } = creation;
-    if (made === undefined) return false;
-    if (creation.kind === 'podSandbox') return this.#isReady(made.id, origin, signal);
-    const [container, ready] = await Promise.all([
-      this.#containerStatus(made.id, origin, signal),
-      this.#isReady(podSandboxId, origin, signal),
-    ]);
-    return container?.state === states.containerCreated && ready;
+  isRefusal(error: unknown): boolean {
+    return error instanceof UpstreamStatusError && !unclearCodes.has(error.status.code);
   }
 
-  async remove(creation: Creation<Origin, UpstreamAnswer>): Promise<void> {
-    const { made, origin } = creation;
-    if (made === undefined) return;
-    if (creation.kind === 'container') {
-      await this.#own(origin, 'RemoveContainer', made.id);
+  /** @throws {UpstreamStatusError} It cannot be told. */
+  conditionOf(subject: Subject<Origin>, signal?: AbortSignal): Promise<Condition> {
+    const limits = limitsOf(signal);
+    return subject.kind === 'podSandbox'
+      ? this.#podSandboxCondition(subject, limits)
+      : this.#containerCondition(subject, limits);
+  }
+
+  /**
+   * What has the name that a creation wants.
+   *
+   * @param bytes The request.
+   * @param holderId Of the NameReservedError.
+   * @throws {UpstreamStatusError} It cannot be told.
+   */
+  holderOf(
+    fingerprint: Fingerprint,
+    bytes: Buffer,
+    origin: Origin,
+    holderId: string | undefined,
+    signal?: AbortSignal,
+  ): Promise<NameHolder> {
+    return this.#holders.find({ fingerprint, bytes, origin, holderId }, limitsOf(signal));
+  }
+
+  /** What the runtime would have answered, had it made this: either response has the id in field 1. */
+  answerFor(id: string): Made<UpstreamAnswer> {
+    const message = write('CreateContainerResponse', { container_id: id });
+    return { id, answer: { message, initialMetadata: [], status: { code: GrpcCode.ok, message: '', trailers: [] } } };
+  }
+
+  /**
+   * Resolves once the runtime no longer has it; a pod sandbox takes its containers along, as CRI says of RemovePodSandbox and both
+   * runtimes do (their sandbox_remove.go).
+   */
+  async remove({ kind, id, origin }: Subject<Origin>): Promise<void> {
+    if (kind === 'container') {
+      await this.#calls.withId('RemoveContainer', id, origin);
       return;
     }
-    await this.#own(origin, 'StopPodSandbox', made.id);
-    await this.#own(origin, 'RemovePodSandbox', made.id);
+    await this.#calls.withId('StopPodSandbox', id, origin);
+    await this.#calls.withId('RemovePodSandbox', id, origin);
   }
 
-  async identify(containerId: string, origin: Origin): Promise<StartIdentity | undefined> {
-    try {
-      const container = await this.#containerStatus(containerId, origin, AbortSignal.timeout(identifyTimeoutMs));
-      if (container?.metadata == null) return undefined;
-      const { labels, metadata } = container;
-      const namespace = labels['io.kubernetes.pod.namespace'];
-      const name = labels['io.kubernetes.pod.name'];
-      const uid = labels['io.kubernetes.pod.uid'];
-      if (namespace === undefined || name === undefined || uid === undefined) return undefined;
-      const family = containerFamily({ namespace, name, uid, container: metadata.name });
-      return { family, attempt: metadata.attempt };
-    } catch {
-      return undefined;
-    }
+  /** @throws {UpstreamStatusError} Also where there is no such container. */
+  async updateResources({ id, origin }: Subject<Origin>, request: Buffer, signal: AbortSignal): Promise<void> {
+    await this.#calls.call('UpdateContainerResources', updateResourcesRequest(id, request), origin, { signal });
   }
 
-  async stateOf(containerId: string, origin: Origin): Promise<'created' | 'running' | 'exited' | 'gone'> {
-    const container = await this.#containerStatus(containerId, origin);
-    if (container === undefined) return 'gone';
-    if (container.state === states.containerCreated) return 'created';
-    return container.state === states.containerRunning ? 'running' : 'exited';
+  /**
+   * @param containerId Or a unique prefix of it.
+   * @returns undefined where there is no such container, or it is not a kubelet's: its labels do not say whose it is.
+   * @throws {UpstreamStatusError} It cannot be told.
+   */
+  async identify(containerId: string, origin: Origin, signal: AbortSignal): Promise<StartIdentity | undefined> {
+    const listed = await this.#calls.containers(origin, { id: containerId }, { signal });
+    const found = listed.find(({ id }) => id.startsWith(containerId));
+    const attempt = found && attemptOf(found);
+    return attempt && { ...attempt, podSandboxId: found.pod_sandbox_id };
+  }
+
+  /** @throws {UpstreamStatusError} It cannot be told. */
+  async stateOf(containerId: string, origin: Origin, signal: AbortSignal): Promise<ContainerNow> {
+    const container = await this.#calls.containerStatus(containerId, origin, { signal });
+    if (container === undefined) return { state: 'gone' };
+    const state = nameOfState(container.state);
+    if (state !== 'exited') return { state };
+    const [startedNs, finishedNs] = [Number(container.started_at), Number(container.finished_at)];
+    // containerd leaves `started_at` out where the start failed, and says EXITED (its container_start.go).
+    if (startedNs === 0) return { state, exitCode: container.exit_code, neverRan: true };
+    return { state, exitCode: container.exit_code, ranMs: (finishedNs - startedNs) / 1e6 };
+  }
+
+  async #podSandboxCondition({ id, origin }: Omit<Subject<Origin>, 'kind'>, limits: CallLimits): Promise<Condition> {
+    const [state, inside] = await Promise.all([
+      this.#calls.podSandboxState(id, origin, limits),
+      this.#calls.containers(origin, { pod_sandbox_id: id }, limits),
+    ]);
+    if (state === undefined) return 'absent';
+    if (inside.some((each) => wasUsed(each) || this.#options.isBeingStarted(each.id))) return 'in use';
+    return state === PodSandboxState.ready ? 'as made' : 'unusable';
+  }
+
+  async #containerCondition(
+    { id, podSandboxId, origin }: Omit<Subject<Origin>, 'kind'>,
+    limits: CallLimits,
+  ): Promise<Condition> {
+    const [container, isReady] = await Promise.all([
+      this.#calls.containerStatus(id, origin, limits),
+      this.#calls.isReady(podSandboxId, origin, limits),
+    ]);
+    if (container === undefined) return 'absent';
+    if (wasUsed(container) || this.#options.isBeingStarted(id)) return 'in use';
+    return isReady ? 'as made' : 'unusable';
   }
 
   /** The downstream's own bytes and metadata, without its deadline or its cancel. */
-  async #make(bytes: Buffer, { path, metadata }: Origin, signal: AbortSignal): Promise<UpstreamAnswer> {
+  async #make(
+    upstream: Pick<Upstream, 'unary'>,
+    bytes: Buffer,
+    { path, metadata }: Origin,
+    signal: AbortSignal,
+  ): Promise<UpstreamAnswer> {
     try {
-      const timeoutMs = this.#creationTimeoutMs;
-      return await this.#upstream.unary(path, bytes, { metadata, timeoutMs, signal, lane: 'work' });
+      const timeoutMs = this.#options.creationTimeoutMs;
+      return await upstream.unary(path, bytes, { metadata, timeoutMs, signal, lane: 'work' });
     } finally {
       await this.#turns.next();
     }
   }
-
-  async #isReady(podSandboxId: string, origin: Origin, signal: AbortSignal): Promise<boolean> {
-    const answer = await this.#own(origin, 'PodSandboxStatus', podSandboxId, signal);
-    if (answer === undefined) return false;
-    const { status: found } = decode<{ status?: { state: number } | null }>(podSandboxStatusResponse, answer);
-    return found?.state === states.podSandboxReady;
-  }
-
-  async #containerStatus(id: string, origin: Origin, signal?: AbortSignal): Promise<ContainerStatus | undefined> {
-    const answer = await this.#own(origin, 'ContainerStatus', id, signal);
-    if (answer === undefined) return undefined;
-    return decode<{ status?: ContainerStatus | null }>(containerStatusResponse, answer).status ?? undefined;
-  }
-
-  /** A call whose request is an id in field 1. @returns undefined where the runtime does not know the id. */
-  async #own(origin: Origin, method: string, id: string, signal?: AbortSignal): Promise<Buffer | undefined> {
-    const path = siblingPath(origin.path, method);
-    const options = { timeoutMs: ownCallTimeoutMs, ...(signal && { signal }) };
-    try {
-      return (await this.#upstream.unary(path, idRequest(id), options)).message;
-    } catch (error) {
-      if (error instanceof UpstreamStatusError && error.status.code === GrpcCode.notFound) return undefined;
-      throw error;
-    }
-  }
 }
 
-/** Another method of the same service, so of the same API version. */
-export function siblingPath(path: string, method: string): string {
-  return path.slice(0, path.lastIndexOf('/') + 1) + method;
+function limitsOf(signal: AbortSignal | undefined): CallLimits {
+  return signal === undefined ? {} : { signal };
 }
 
-/** Any request that names a resource in its field 1. */
-function idRequest(id: string): Buffer {
-  return Buffer.from(podSandboxStatusRequest.encode({ pod_sandbox_id: id }).finish());
+function attemptOf({ labels, metadata }: ListedContainer): ContainerAttempt | undefined {
+  const namespace = labels[podLabels.namespace];
+  const name = labels[podLabels.name];
+  const uid = labels[podLabels.uid];
+  if (namespace === undefined || name === undefined || uid === undefined || metadata == null) return undefined;
+  return { family: containerFamily({ namespace, name, uid, container: metadata.name }), attempt: metadata.attempt };
 }
 
-function decode<T>(type: ReturnType<typeof messageType>, bytes: Buffer): T {
-  return type.decode(bytes) as unknown as T;
+function nameOfState(state: number): Exclude<ContainerNow['state'], 'gone'> {
+  if (state === ContainerState.created) return 'created';
+  if (state === ContainerState.running) return 'running';
+  return state === ContainerState.exited ? 'exited' : 'unknown';
 }

@@ -5,13 +5,16 @@
 import type { Metrics } from '../admin/metrics.js';
 import type { Creation } from '../cache/creation.js';
 import type { CreationStore } from '../cache/creation-store.js';
-import { dropContainers, readEvent } from '../cri/container-items.js';
+import { type ContainerItem, dropContainers, readEvent } from '../cri/container-items.js';
+import { ContainerEventType, ContainerState } from '../cri/enums.js';
 import type { Origin } from './cri-runtime.js';
 import { GrpcCode } from './grpc-code.js';
 import type { Relay } from './relay.js';
 import { failCall } from './rescue.js';
 import type { TakenCall } from './taken-call.js';
 import type { Upstream, UpstreamAnswer } from './upstream.js';
+
+const noLabels: ReadonlyMap<string, string> = new Map();
 
 type KnownCreation = Creation<Origin, UpstreamAnswer>;
 
@@ -32,6 +35,11 @@ export class Events {
     this.#upstream = upstream;
     this.#relay = relay;
     this.#metrics = metrics;
+  }
+
+  /** Subscriptions that are open. */
+  get subscriptions(): number {
+    return this.#subscribers.size;
   }
 
   async subscribe(call: TakenCall): Promise<void> {
@@ -65,15 +73,18 @@ export class Events {
 
   #hiddenOwner(event: Buffer): KnownCreation | undefined {
     if (!this.#store.hiding) return undefined;
-    const { containerId, podSandboxId, item } = readEvent(event);
-    const nobody = { id: containerId, podSandboxId, name: '', attempt: 0, labels: new Map<string, string>() };
-    return this.#store.hiddenView()(item ?? nobody);
+    const { containerId, podSandboxId, item, type } = readEvent(event);
+    const nobody = { id: containerId, podSandboxId, name: '', attempt: 0, labels: noLabels };
+    // What has started or stopped has run, whatever its status says by now.
+    const hasRun = type === ContainerEventType.started || type === ContainerEventType.stopped;
+    const state = hasRun ? ContainerState.running : item?.state;
+    return this.#store.hiddenOwner({ ...(item ?? nobody), state });
   }
 
   #visiblePart(event: Buffer): Buffer {
     if (!this.#store.hiding) return event;
-    const view = this.#store.hiddenView();
-    const { response, dropped } = dropContainers('GetContainerEvents', event, (item) => view(item) !== undefined);
+    const isHidden = (item: ContainerItem) => this.#store.hiddenOwner(item) !== undefined;
+    const { response, dropped } = dropContainers('GetContainerEvents', event, isHidden);
     this.#metrics.hiddenItems.inc(dropped);
     return response;
   }

@@ -26,7 +26,7 @@ export interface HoldfastDeps {
 }
 
 export interface Holdfast {
-  /** Stops accepting, lets unary calls in flight end (for `drainTimeoutMs` at most) and removes the socket. */
+  /** Stops accepting, lets unary calls in flight end and removes what is held (for `drainTimeoutMs` at most), and removes the socket. */
   close(): Promise<void>;
 }
 
@@ -37,7 +37,7 @@ export async function startHoldfast(config: HoldfastConfig, deps: HoldfastDeps):
   const presence = new RuntimePresence(config.runtime, clock, log);
   const dialer = new Dialer(config.runtime, clock, presence);
   const upstream = openGrpcClient(dialer, clock);
-  const { handlers, close } = newCore(config, { log, clock, metrics, upstream, readPressure });
+  const { handlers, removeHeld, close } = newCore(config, { log, clock, metrics, upstream, readPressure });
   const connections = new Connections({
     clock,
     metrics,
@@ -69,8 +69,20 @@ export async function startHoldfast(config: HoldfastConfig, deps: HoldfastDeps):
     async close() {
       stopWatching();
       listener.close();
-      await connections.drain(config.drainTimeoutMs);
+      const drained = connections.drain(config.drainTimeoutMs);
+      await Promise.all([drained, within(config.drainTimeoutMs, clock, removeHeld())]);
       end();
     },
   };
+}
+
+/** Waits for the promise, but no longer than `ms`. */
+function within(ms: number, clock: Clock, promise: Promise<void>): Promise<void> {
+  return new Promise((resolve) => {
+    const cancel = clock.after(ms, resolve);
+    void promise.finally(() => {
+      cancel();
+      resolve();
+    });
+  });
 }

@@ -2,8 +2,9 @@
 import type { Logger } from 'pino';
 import type { Kind, Metrics } from '../admin/metrics.js';
 import type { Creation } from '../cache/creation.js';
-import type { CreationStep } from '../cache/creation-store.js';
+import type { CreationStep } from '../cache/creation-lives.js';
 import type { Start, StartStep } from '../cache/start-store.js';
+import { wedgeRemedy } from './progress-text.js';
 import { statusOf } from './rescue.js';
 
 type Detail = Readonly<Record<string, unknown>>;
@@ -17,8 +18,14 @@ const warnings = new Set<string>([
   'dropped',
   'drift',
   'changed',
+  'cannot be told',
   'removal failed',
+  'removal given up',
+  'in use',
+  'name reserved',
+  'wedged',
   'guarded',
+  'let go',
 ]);
 
 export class LifeLog {
@@ -36,7 +43,10 @@ export class LifeLog {
     const { kind: _, ...identity } = creation.fingerprint.identity;
     const { kind, podSandboxId, made } = creation;
     this.#count(step, kind, creation.call);
-    this.#write(step, { kind, ...identity, id: made?.id, ...(podSandboxId !== '' && { podSandboxId }) }, detail);
+    if (step === 'removal given up') this.#metrics.removalsGivenUp.inc({ kind });
+    else if (step === 'wedged' && detail.first === true) this.#metrics.wedges.inc({ kind });
+    const more = step === 'wedged' ? { ...detail, remedy: remedyFor(kind, detail.holderId) } : detail;
+    this.#write(step, { kind, ...identity, id: made?.id, ...(podSandboxId !== '' && { podSandboxId }) }, more);
   }
 
   start<O, A>(step: StartStep, start: Start<O, A>, detail: Detail): void {
@@ -68,4 +78,8 @@ export class LifeLog {
     }
     this.#log[warnings.has(step) ? 'warn' : 'info'](fields, `${step}`);
   }
+}
+
+function remedyFor(kind: 'podSandbox' | 'container', holderId: unknown): string {
+  return wedgeRemedy(kind === 'podSandbox' ? 'pod sandbox' : kind, typeof holderId === 'string' ? holderId : undefined);
 }

@@ -9,6 +9,7 @@ import { Admission } from '../throttle/admission.js';
 import { type ConcurrencyLimit, fixedLimit } from '../throttle/concurrency-limit.js';
 import { Pressure, pressureFiles, type ReadPressure } from '../throttle/pressure.js';
 import { classOf } from '../throttle/work-queue.js';
+import type { Load } from './progress-text.js';
 
 /**
  * How long a creation or start keeps its place, in ms. Without Holdfast the kubelet would have given up by then (RunPodSandbox: twice
@@ -41,7 +42,13 @@ export interface AdmissionDeps {
   readonly readPressure?: ReadPressure | undefined;
 }
 
-export function newAdmission(config: HoldfastConfig, deps: AdmissionDeps): Admission {
+export interface NewAdmission {
+  readonly admission: Admission;
+  /** What the node is at. */
+  readonly load: () => Load;
+}
+
+export function newAdmission(config: HoldfastConfig, deps: AdmissionDeps): NewAdmission {
   const { clock, metrics } = deps;
   const { handlerLimits, creationRate, creationBurst } = config;
   const pressure = newPressure(config, deps);
@@ -60,7 +67,7 @@ export function newAdmission(config: HoldfastConfig, deps: AdmissionDeps): Admis
     queued: admission.queuedByClass,
     pressure: pressure.latest,
   }));
-  return admission;
+  return { admission, load: () => ({ limit: admission.limit, pressure: pressure.latest }) };
 }
 
 function newPressure(config: HoldfastConfig, { log, readPressure }: AdmissionDeps): Pressure {

@@ -1,6 +1,7 @@
 /** The one place where what went wrong becomes a gRPC status. */
-import { CallTimeoutError, DroppedError, ShutDownError } from '../cache/detached-call.js';
-import { StartedMeanwhileError } from '../cache/start-store.js';
+import { NameReservedError } from '../cache/creation-runtime.js';
+import { CallTimeoutError, DroppedError, PodSandboxEndedError, ShutDownError } from '../cache/detached-call.js';
+import { StartedMeanwhileError } from '../cache/second-copy-guard.js';
 import { GrpcCode } from './grpc-code.js';
 import type { Status, TakenCall } from './taken-call.js';
 import { UpstreamStatusError } from './upstream.js';
@@ -21,18 +22,25 @@ export function containerNotFound(id: string): Status {
 
 /** @returns The runtime's own status where it gave one. */
 export function statusOf(error: unknown): Status {
-  if (error instanceof UpstreamStatusError) return error.status;
+  const said = saidBy(error);
+  if (said !== undefined) return said.status;
   return { code: codeOf(error), message: error instanceof Error ? error.message : String(error), trailers: [] };
 }
 
 /** Ends a call with what went wrong, as the runtime said it where it did. */
 export async function failCall(call: TakenCall, error: unknown): Promise<void> {
-  const metadata = error instanceof UpstreamStatusError ? error.initialMetadata : undefined;
+  const metadata = saidBy(error)?.initialMetadata;
   if (metadata !== undefined) call.sendInitialMetadata(metadata);
   await call.end(statusOf(error));
 }
 
+function saidBy(error: unknown): UpstreamStatusError | undefined {
+  const said = error instanceof NameReservedError ? error.cause : error;
+  return said instanceof UpstreamStatusError ? said : undefined;
+}
+
 function codeOf(error: unknown): number {
+  if (error instanceof PodSandboxEndedError) return GrpcCode.failedPrecondition;
   if (error instanceof CallTimeoutError || error instanceof DroppedError) return GrpcCode.deadlineExceeded;
   if (error instanceof StartedMeanwhileError) return GrpcCode.aborted;
   if (error instanceof ShutDownError) return GrpcCode.unavailable;

@@ -1,147 +1,7 @@
 import t, { type Test } from 'tap';
-import type { Creation, Made } from '../../src/cache/creation.js';
-import { type CreationRuntime, CreationStore, type CreationStoreOptions } from '../../src/cache/creation-store.js';
 import { CallTimeoutError, WaiterLeftError } from '../../src/cache/detached-call.js';
-import { type Fingerprint, fingerprintContainer, fingerprintPodSandbox } from '../../src/cache/fingerprint.js';
-import { messageType } from '../../src/cri/schema.js';
-import { ManualClock, settle } from '../support/manual-clock.js';
-import { plainAdmission } from '../support/plain-admission.js';
-
-const podSandboxRequest = messageType('RunPodSandboxRequest');
-const containerRequest = messageType('CreateContainerRequest');
-const none = { volatileAnnotations: new Set<string>() };
-
-function bytesOf(type: ReturnType<typeof messageType>, message: object): Buffer {
-  return Buffer.from(type.encode(message).finish());
-}
-
-function podSandbox(attempt = 0, hostname = 'h') {
-  const metadata = { name: 'p', namespace: 'n', uid: 'u', attempt };
-  const bytes = bytesOf(podSandboxRequest, { config: { metadata, hostname } });
-  return { bytes, fingerprint: known(fingerprintPodSandbox(bytes, none)), origin: 'test' };
-}
-
-interface ContainerFields {
-  attempt?: number;
-  image?: string;
-  hash?: string;
-  podSandboxId?: string;
-  name?: string;
-}
-
-function container({ attempt = 0, image = 'i', hash = '1', podSandboxId = 's', name = 'c' }: ContainerFields = {}) {
-  const bytes = bytesOf(containerRequest, {
-    pod_sandbox_id: podSandboxId,
-    config: {
-      metadata: { name, attempt },
-      image: { image },
-      log_path: `${name}/${attempt}.log`,
-      annotations: { 'io.kubernetes.container.hash': hash, 'io.kubernetes.container.restartCount': String(attempt) },
-    },
-    sandbox_config: { metadata: { name: 'p', namespace: 'n', uid: 'u' }, log_directory: '/l' },
-  });
-  return { bytes, fingerprint: known(fingerprintContainer(bytes, none)), origin: 'test' };
-}
-
-function known(fingerprint: Fingerprint | undefined): Fingerprint {
-  if (fingerprint === undefined) throw new Error('not a creation');
-  return fingerprint;
-}
-
-interface Made1 {
-  readonly bytes: Buffer;
-  readonly signal: AbortSignal;
-  end(id: string): void;
-  fail(error: Error): void;
-}
-
-/** A runtime whose calls end when the test says so. */
-class TestRuntime implements CreationRuntime<string, string> {
-  readonly calls: Made1[] = [];
-  readonly removed: string[] = [];
-  readonly checked: string[] = [];
-  changed = new Set<string>();
-  removalErrors: Error[] = [];
-  checkGate: Promise<void> = Promise.resolve();
-  before: Promise<void> = Promise.resolve();
-
-  beforeCreate(): Promise<void> {
-    return this.before;
-  }
-
-  create(bytes: Buffer, _: Fingerprint, __: string, signal: AbortSignal): Promise<Made<string>> {
-    return new Promise((resolve, reject) => {
-      this.calls.push({ bytes, signal, end: (id) => resolve({ id, answer: `answer ${id}` }), fail: reject });
-    });
-  }
-
-  async isAsMade({ made }: Creation<string, string>): Promise<boolean> {
-    await this.checkGate;
-    this.checked.push(made?.id ?? '');
-    return !this.changed.has(made?.id ?? '');
-  }
-
-  async remove({ made }: Creation<string, string>): Promise<void> {
-    const error = this.removalErrors.shift();
-    if (error !== undefined) throw error;
-    this.removed.push(made?.id ?? '');
-  }
-
-  call(index: number): Made1 {
-    const call = this.calls[index];
-    if (call === undefined) throw new Error(`no upstream call ${index}`);
-    return call;
-  }
-}
-
-function setUp(options: Partial<CreationStoreOptions & { limit: number }> = {}) {
-  const runtime = new TestRuntime();
-  const clock = new ManualClock();
-  const steps: string[] = [];
-  const details: Record<string, unknown>[] = [];
-  const seen: string[] = [];
-  const store = new CreationStore<string, string>(
-    runtime,
-    plainAdmission(options.limit ?? 100, clock),
-    clock,
-    {
-      step: (step, _, detail) => {
-        steps.push(step);
-        details.push({ step, ...detail });
-      },
-      revealed: ({ made }) => seen.push(`revealed ${made?.id}`),
-      vanished: ({ made }) => seen.push(`vanished ${made?.id}`),
-    },
-    {
-      creationTimeoutMs: 60_000,
-      holdTtlMs: 10_000,
-      replayTtlMs: 30_000,
-      maxEntries: 100,
-      onDrift: 'keep',
-      onAttemptBump: 'join',
-      ...options,
-    },
-  );
-  return { runtime, clock, store, steps, details, seen };
-}
-
-const never = new AbortController().signal;
-
-/** Makes a container that nobody waited for. */
-async function held({ runtime, store }: ReturnType<typeof setUp>, fields: ContainerFields = {}, id = 'c1') {
-  const leave = new AbortController();
-  const asked = store.request(container(fields), leave.signal);
-  asked.catch(() => {});
-  await settle();
-  leave.abort();
-  runtime.calls.at(-1)?.end(id);
-  await settle();
-}
-
-function item(id: string, fields: ContainerFields = {}) {
-  const { name = 'c', attempt = 0, podSandboxId = 's' } = fields;
-  return { id, podSandboxId, name, attempt, labels: new Map<string, string>() };
-}
+import { settle } from '../support/manual-clock.js';
+import { container, held, item, never, podSandbox, setUp } from './store-rig.js';
 
 t.test('two equal requests in flight reach the runtime once, and both are answered', async (t) => {
   const { runtime, store } = setUp();
@@ -258,18 +118,18 @@ t.test('a pod sandbox finished alone is given to the retry, after a look at the 
   t.same(runtime.checked, ['s1']);
 });
 
-t.test('a pod sandbox that has changed is forgotten and made anew', async (t) => {
+t.test('a pod sandbox that is not READY any more is removed, and made anew', async (t) => {
   const { runtime, store } = setUp();
   const first = store.request(podSandbox(), never);
   await settle();
   runtime.call(0).end('s1');
   (await first).settle(false);
-  runtime.changed.add('s1');
+  runtime.conditions.set('s1', 'unusable');
   const retry = store.request(podSandbox(), never);
   await settle();
   runtime.call(1).end('s2');
   t.equal((await retry).made.id, 's2');
-  t.same(runtime.removed, [], 'what is left of it is the kubelet’s');
+  t.same(runtime.removed, ['s1']);
 });
 
 t.test('a container nobody waits for is hidden while it is made and while it is held', async (t) => {
@@ -303,7 +163,10 @@ t.test('a container is told by its labels where the response does not name its p
   const view = store.hiddenView();
   t.notOk(view({ ...item('c1', { podSandboxId: '' }), labels: labels('another') }));
   t.ok(view({ ...item('c1', { podSandboxId: '' }), labels: labels('u') }));
-  t.ok(view({ id: 'c1', podSandboxId: '', name: '', attempt: 0, labels: new Map() }), 'by id once it was seen');
+  t.ok(
+    view({ id: 'c1', podSandboxId: '', name: '', attempt: 0, state: undefined, labels: new Map() }),
+    'by id once it was seen',
+  );
 });
 
 t.test('a held container is given to the retry and shown once it is delivered', async (t) => {
@@ -587,10 +450,38 @@ t.test('a queued creation nobody asked for within the hold time is dropped unsta
   t.ok(steps.includes('dropped'));
 });
 
+t.test('the hold time of a queued creation begins when its last waiter leaves', async (t) => {
+  const { runtime, store, clock } = setUp({ limit: 1 });
+  store.request(podSandbox(), never).catch(() => {});
+  await settle();
+  const leave = new AbortController();
+  store.request(container(), leave.signal).catch(() => {});
+  await clock.advance(8_000);
+  leave.abort();
+  await clock.advance(9_000);
+  runtime.call(0).end('s1');
+  await settle();
+  t.equal(runtime.calls.length, 2);
+});
+
+t.test('what is evicted is found by its id no more, and does not count', async (t) => {
+  const { runtime, store } = setUp({ maxEntries: 1 });
+  for (const name of ['a', 'b']) {
+    const asked = store.request(container({ name }), never);
+    await settle();
+    runtime.call(-1).end(`id-${name}`);
+    (await asked).settle(true);
+  }
+  t.equal(store.named('container', 'id-a'), undefined);
+  t.ok(store.named('container', 'id-b'));
+  t.same(store.sizes, { live: 0, answered: 1, hidden: 0, backingOff: 0, wedged: 0 });
+});
+
 t.test('what refuses a creation before it begins is told to its waiters', async (t) => {
-  const { runtime, store } = setUp();
-  runtime.before = Promise.reject(new Error('already running'));
-  runtime.before.catch(() => {});
+  const { runtime, guard, store } = setUp();
+  guard.start = { containerId: 'c0', attempt: 0, sinceMs: 0 };
+  guard.passes = Promise.reject(new Error('already running'));
+  guard.passes.catch(() => {});
   await t.rejects(store.request(container(), never), { message: 'already running' });
   t.equal(runtime.calls.length, 0);
 });
@@ -604,14 +495,15 @@ t.test('a replay whose caller leaves during the check leaves the container held'
   await settle();
   leave.abort();
   await t.rejects(retry, WaiterLeftError);
+  all.runtime.checkGate = Promise.resolve();
   await all.clock.advance(10_000);
   t.same(all.runtime.removed, ['c1'], 'and is removed in its time');
 });
 
-t.test('a held container that is no longer CREATED is removed before a new one is made', async (t) => {
+t.test('a held container whose pod sandbox is gone is removed before a new one is made', async (t) => {
   const all = setUp();
   await held(all);
-  all.runtime.changed.add('c1');
+  all.runtime.conditions.set('c1', 'unusable');
   const retry = all.store.request(container(), never);
   await settle();
   t.same(all.runtime.removed, ['c1']);
@@ -638,7 +530,7 @@ t.test('nothing is remembered of creations that were used', async (t: Test) => {
     (await asked).settle(true);
     store.used('container', `id${n}`);
   }
-  t.same(store.sizes, { live: 0, answered: 0, hidden: 0, backingOff: 0 });
+  t.same(store.sizes, { live: 0, answered: 0, hidden: 0, backingOff: 0, wedged: 0 });
 });
 
 t.test('queued creations that nobody waits for are bounded: the oldest are dropped and leave nothing', async (t) => {

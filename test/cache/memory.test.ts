@@ -1,12 +1,13 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import t from 'tap';
-import type { Creation, Made } from '../../src/cache/creation.js';
+import type { Made } from '../../src/cache/creation-runtime.js';
 import { CreationStore } from '../../src/cache/creation-store.js';
 import { fingerprintContainer } from '../../src/cache/fingerprint.js';
 import { encodeMessage } from '../support/cri-client.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { plainAdmission } from '../support/plain-admission.js';
+import { TestGuard, TestRuntime } from './store-rig.js';
 
 setFlagsFromString('--expose-gc');
 const collectGarbage: () => void = runInNewContext('gc');
@@ -46,24 +47,33 @@ function request(n: number): Buffer {
 }
 
 t.test('10,000 remembered entries cost under 40 MB', async (t) => {
-  const runtime = {
-    beforeCreate: async () => {},
-    create: async (): Promise<Made<Buffer>> => {
-      made += 1;
-      return { id: String(made).padStart(64, 'c'), answer: Buffer.alloc(66) };
-    },
-    isAsMade: async (_: Creation<string, Buffer>) => true,
-    remove: async () => {},
+  const runtime = new TestRuntime<Buffer>();
+  runtime.create = async (): Promise<Made<Buffer>> => {
+    made += 1;
+    return { id: String(made).padStart(64, 'c'), answer: Buffer.alloc(66) };
   };
   let made = 0;
   const observer = { step: () => {}, revealed: () => {}, vanished: () => {} };
-  const ttl = { creationTimeoutMs: 900_000, holdTtlMs: 900_000, replayTtlMs: 900_000, maxEntries: 10_000 };
+  const ttl = {
+    creationTimeoutMs: 900_000,
+    holdTtlMs: 900_000,
+    replayTtlMs: 900_000,
+    wedgeAfterMs: 120_000,
+    maxEntries: 10_000,
+  };
   const clock = new ManualClock();
-  const store = new CreationStore<string, Buffer>(runtime, plainAdmission(16, clock), clock, observer, {
-    ...ttl,
-    onDrift: 'keep',
-    onAttemptBump: 'join',
-  });
+  const store = new CreationStore<string, Buffer>(
+    runtime,
+    new TestGuard(),
+    plainAdmission(16, clock),
+    clock,
+    observer,
+    {
+      ...ttl,
+      onDrift: 'keep',
+      onAttemptBump: 'join',
+    },
+  );
   const never = new AbortController().signal;
   const remember = async (n: number) => {
     const bytes = request(n);

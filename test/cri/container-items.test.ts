@@ -16,7 +16,7 @@ interface Shape {
   method: string;
   build(containers: readonly Container[]): Buffer;
   podSandboxId: string;
-  says: 'everything' | 'id';
+  says: 'everything' | 'no state' | 'id';
 }
 
 const unknown = Buffer.from('9a06' + '03' + 'abcdef' + 'a006' + '2a', 'hex');
@@ -40,7 +40,7 @@ const metadata = ({ name, attempt }: Container) => ({ name, attempt });
 const container = (each: Container) =>
   encode('Container', { id: each.id, pod_sandbox_id: 'p1', metadata: metadata(each), labels: each.labels, state: 1 });
 const status = (each: Container) =>
-  encode('ContainerStatus', { id: each.id, metadata: metadata(each), labels: each.labels, exit_code: -1 });
+  encode('ContainerStatus', { id: each.id, metadata: metadata(each), labels: each.labels, state: 1, exit_code: -1 });
 const attributes = (each: Container) => ({
   attributes: { id: each.id, metadata: metadata(each), labels: each.labels },
 });
@@ -76,7 +76,7 @@ const shapes: Shape[] = [
       method,
       build: (containers) => listOf(1, containers.map(stats)),
       podSandboxId: '',
-      says: 'everything',
+      says: 'no state',
     }),
   ),
   {
@@ -94,7 +94,7 @@ const shapes: Shape[] = [
       method,
       build: (containers) => Buffer.concat([otherSandbox, bytesField(1, sandboxStats(containers)), unknown]),
       podSandboxId: 'p1',
-      says: 'everything',
+      says: 'no state',
     }),
   ),
   ...['ListPodSandboxMetrics', 'StreamPodSandboxMetrics'].map(
@@ -161,8 +161,9 @@ for (const shape of shapes) {
     const response = shape.build([{ id: 'c1', name: 'main', attempt: 3, labels }]);
     dropContainers(shape.method, response, (item) => seen.push(item) < 0);
     t.ok(seen.length > 0);
-    for (const { id, podSandboxId, name, attempt, labels: read } of seen) {
+    for (const { id, podSandboxId, name, attempt, state, labels: read } of seen) {
       t.strictSame({ id, podSandboxId }, { id: 'c1', podSandboxId: shape.podSandboxId });
+      t.equal(state, shape.says === 'everything' ? 1 : undefined);
       const expected =
         shape.says === 'id' ? { name: '', attempt: 0, read: {} } : { name: 'main', attempt: 3, read: labels };
       t.strictSame({ name, attempt, read: Object.fromEntries(read) }, expected);
@@ -246,6 +247,20 @@ t.test('labels that are malformed read as none', async (t) => {
   );
 });
 
+t.test('a state that is not on the wire is CREATED, and one that is unknown to CRI is told as it is', async (t) => {
+  const states = (method: string, item: Buffer) => {
+    const seen: ContainerItem[] = [];
+    dropContainers(method, bytesField(1, item), (each) => seen.push(each) < 0);
+    return seen.map(({ state }) => state);
+  };
+  t.strictSame(states('ListContainers', encode('Container', { id: 'c1' })), [0]);
+  t.strictSame(states('ListContainers', encode('Container', { id: 'c1', state: 3 })), [3]);
+  t.strictSame(states('ContainerStatus', encode('ContainerStatus', { id: 'c1' })), [0]);
+  t.strictSame(states('ContainerStatus', encode('ContainerStatus', { id: 'c1', state: 2 })), [2]);
+  t.strictSame(states('ContainerStats', encode('ContainerStats', { attributes: { id: 'c1' } })), [undefined]);
+  t.strictSame(states('ListContainers', encode('Container', { id: 'c1', state: -7 })), [-7]);
+});
+
 t.test('an event tells its container, its pod sandbox and the status that came with it', async (t) => {
   const event = encode('ContainerEventResponse', {
     container_id: 'c2',
@@ -253,12 +268,12 @@ t.test('an event tells its container, its pod sandbox and the status that came w
     pod_sandbox_status: { id: 'p1' },
     containers_statuses: [
       { id: 'c1', metadata: { name: 'first' } },
-      { id: 'c2', metadata: { name: 'second', attempt: 4 }, labels: { a: 'b' } },
+      { id: 'c2', metadata: { name: 'second', attempt: 4 }, state: 2, labels: { a: 'b' } },
     ],
   });
   const { containerId, type, podSandboxId, item } = readEvent(event);
   t.strictSame({ containerId, type, podSandboxId }, { containerId: 'c2', type: 2, podSandboxId: 'p1' });
-  t.match(item, { id: 'c2', podSandboxId: 'p1', name: 'second', attempt: 4 });
+  t.match(item, { id: 'c2', podSandboxId: 'p1', name: 'second', attempt: 4, state: 2 });
   t.equal(item?.labels.get('a'), 'b');
 });
 

@@ -60,7 +60,7 @@ function subscribe(events: readonly Buffer[], isHidden: boolean) {
   const call = new UnreadCall();
   let finish = (): void => {};
   const upstream = saying(events, new Promise((resolve) => (finish = resolve)));
-  const store = { hiding: isHidden, hiddenView: () => () => store };
+  const store = { hiding: isHidden, hiddenOwner: () => store };
   const known = store as unknown as CreationStore<Origin, UpstreamAnswer>;
   const subscription = new Events(known, upstream, new Relay(upstream, systemClock), new Metrics()).subscribe(call);
   return { call, finish: () => finish(), subscription };

@@ -19,7 +19,7 @@ function stage(config: Partial<HoldfastConfig> = {}, readPressure: ReadPressure 
   const log = pino({}, { write: (line: string) => lines.push(JSON.parse(line)) });
   const metrics = new Metrics();
   const whole = { ...defaults, listen: '', runtime: '', ...config };
-  const admission = newAdmission(whole, { clock, log, metrics, readPressure });
+  const { admission } = newAdmission(whole, { clock, log, metrics, readPressure });
   const running: ((succeeded: boolean) => void)[] = [];
   /** Asks for so much; what may go waits in `running` for its end. */
   const ask = async (count: number, what: Partial<Work> = {}) => {

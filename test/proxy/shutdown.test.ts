@@ -53,3 +53,36 @@ t.test('what does not end is cut off after the drain timeout', async (t) => {
   await rig.step('failed', 'podSandbox');
   t.equal(rig.clock.pending, 0);
 });
+
+t.test('what is held is removed at shutdown: a kubelet would take a stray container for one of its own', async (t) => {
+  const rig = await Rig.start(t);
+  const pod = rig.pod();
+  await rig.heldContainer(pod, await rig.podSandbox(pod));
+  await rig.holdfast?.close();
+  t.same(rig.runtime.containers, []);
+  t.equal(rig.runtime.sandboxes.length, 1, 'what was delivered stays');
+});
+
+t.test('a removal that hangs holds up the shutdown for the drain timeout only', async (t) => {
+  const rig = await Rig.start(t, { config: { drainTimeoutMs: 5_000 } });
+  const pod = rig.pod();
+  await rig.heldContainer(pod, await rig.podSandbox(pod));
+  const hold = rig.runtime.hold('removeContainer');
+  const closed = rig.holdfast?.close();
+  await hold.arrived();
+  await rig.clock.advance(5_000);
+  await closed;
+  t.equal(rig.clock.pending, 0);
+  hold.release();
+});
+
+t.test('a subscription that is over is let go of', async (t) => {
+  const rig = await Rig.start(t);
+  const events = rig.client.stream('GetContainerEvents');
+  events.on('error', () => {});
+  await rig.runtime.subscribed();
+  t.match(await rig.metrics.registry.metrics(), /holdfast_event_subscriptions 1\n/);
+  events.cancel();
+  while (!(await rig.metrics.registry.metrics()).includes('holdfast_event_subscriptions 0\n')) await settle();
+  t.pass();
+});

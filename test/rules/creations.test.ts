@@ -168,6 +168,7 @@ t.test('rule 7: a look at a pod sandbox that nobody was given is no use of it', 
   const [shown] = rig.runtime.sandboxes;
   await rig.client.call('PodSandboxStatus', { pod_sandbox_id: shown?.id });
   t.equal(await rig.podSandbox(pod), shown?.id, 'a retry from before it was listed gets it');
+  t.notOk(rig.steps('podSandbox').includes('forgotten'));
   await rig.client.call('CreateContainer', pod.createContainerRequest(shown?.id ?? '', { image: 'app' }));
   t.ok(rig.steps('podSandbox').includes('forgotten'), 'a container in it is');
 });
@@ -184,9 +185,28 @@ t.test('rule 7: an answer stays replayable until its id is used, stopped or remo
       t.equal(await rig.podSandbox(pod), podSandboxId, 'answered again');
       await rig.client.call(method, { [field]: podSandboxId.slice(0, 20) });
       await rig.step('forgotten', 'podSandbox');
-      t.equal(await codeOf(rig.podSandbox(pod)), status.UNKNOWN, 'name is reserved: the runtime’s own answer');
+      const again = await rig.podSandbox(pod);
+      await rig.step('name reserved', 'podSandbox');
+      t.equal(again === podSandboxId, method === 'PodSandboxStatus', 'what has the name is the answer if it is READY');
+      t.same(
+        rig.runtime.sandboxes.map(({ id }) => id),
+        [again],
+      );
     });
   }
+});
+
+t.test('rule 7: a stop that the runtime refuses changes nothing', async (t) => {
+  const rig = await Rig.start(t);
+  const pod = rig.pod();
+  const podSandboxId = await rig.podSandbox(pod);
+  rig.runtime.failNext('stopPodSandbox', { code: status.UNKNOWN, details: 'failed to stop sandbox' });
+  const stop = () => rig.client.call('StopPodSandbox', { pod_sandbox_id: podSandboxId });
+  t.equal(await codeOf(stop()), status.UNKNOWN);
+  t.equal(await rig.podSandbox(pod), podSandboxId, 'answered again');
+  t.notOk(rig.steps('podSandbox').includes('forgotten'));
+  await stop();
+  await rig.step('forgotten', 'podSandbox');
 });
 
 t.test(

@@ -38,6 +38,8 @@ t.test('rule 16: a Holdfast without any memory of them serves the same pods', as
   const pod = rig.pod();
   const podSandboxId = await rig.podSandbox(pod);
   await rig.heldContainer(pod, podSandboxId);
+  // As if it had not been asked to end.
+  rig.runtime.failNext('removeContainer', { code: status.UNAVAILABLE, details: 'busy' });
   await rig.holdfast?.close();
   await rig.startHoldfast();
   t.equal((await rig.listed()).length, 1, 'what was hidden is seen, as without Holdfast');

@@ -1,0 +1,158 @@
+/**
+ * What creations and starts have in common: detached calls that wait for admission with their request, are bounded while nobody waits
+ * for them, dropped where nobody has asked for long, and let go of their request when they have ended.
+ */
+import type { Clock } from '../clock.js';
+import type { Admission } from '../throttle/admission.js';
+import type { Urgency, Work, WorkKind } from '../throttle/work-queue.js';
+import { AbandonedCalls, maxAbandonedBytes } from './abandoned-calls.js';
+import { type again, DetachedCall, type DetachedCallEvents, DroppedError } from './detached-call.js';
+
+export interface DetachedCallsOptions {
+  readonly creationTimeoutMs: number;
+  /** How long a queued call is kept that nobody asks for, in ms. */
+  readonly holdTtlMs: number;
+  /** How many queued calls are kept that nobody waits for. */
+  readonly maxEntries: number;
+}
+
+/** How a call is carried out. */
+export interface Job<Result> {
+  readonly kind: WorkKind;
+  readonly handler?: string | undefined;
+  readonly urgency: Urgency;
+  /** Asked when it is its turn. Where it says no, the call is queued no more, and is for its owner to queue again. */
+  mayBegin?(): boolean;
+  /** The upstream call is about to be made. */
+  begun(): void;
+  /** The upstream call. @param request The downstream's own bytes. */
+  perform(request: Buffer, signal: AbortSignal): Promise<Result | typeof again>;
+  /** `perform` gave `again`: the call is for its owner to queue again. */
+  again?(): void;
+}
+
+interface Queued {
+  /** The downstream's own bytes: what goes upstream. */
+  request: Buffer;
+  /** While it is in the queue. */
+  work: Work | undefined;
+}
+
+export class DetachedCalls<Result> {
+  readonly #admission: Admission;
+  readonly #clock: Clock;
+  readonly #options: DetachedCallsOptions;
+  readonly #abandoned: AbandonedCalls;
+  /** Calls that have not ended. */
+  readonly #open = new Map<DetachedCall<Result>, Queued>();
+  #closed = false;
+
+  constructor(admission: Admission, clock: Clock, options: DetachedCallsOptions) {
+    this.#admission = admission;
+    this.#clock = clock;
+    this.#options = options;
+    this.#abandoned = new AbandonedCalls(options.maxEntries, maxAbandonedBytes);
+  }
+
+  /** A call that has not begun and has no place in the queue yet. */
+  open(request: Buffer, events: DetachedCallEvents<Result>): DetachedCall<Result> {
+    const call: DetachedCall<Result> = new DetachedCall<Result>(this.#clock, {
+      waiterJoined: (waiters) => {
+        this.#abandoned.delete(call);
+        events.waiterJoined?.(waiters);
+      },
+      waiterLeft: (waiters) => {
+        this.#noteAbandoned(call);
+        events.waiterLeft?.(waiters);
+      },
+      succeeded: (result, waiters) => {
+        this.#release(call);
+        events.succeeded?.(result, waiters);
+      },
+      failed: (error, waiters) => {
+        this.#release(call);
+        events.failed?.(error, waiters);
+      },
+    });
+    this.#open.set(call, { request, work: undefined });
+    return call;
+  }
+
+  /** Takes another request for one that has not begun. */
+  replace(call: DetachedCall<Result>, request: Buffer): void {
+    const queued = this.#open.get(call);
+    if (queued !== undefined) queued.request = request;
+  }
+
+  /** The request of a call that has not ended. */
+  requestOf(call: DetachedCall<Result>): Buffer | undefined {
+    return this.#open.get(call)?.request;
+  }
+
+  /** Whether the call waits for its turn. */
+  isQueued(call: DetachedCall<Result>): boolean {
+    return this.#open.get(call)?.work !== undefined;
+  }
+
+  /** Gives a call that has not begun a place in the queue, its only one; it is carried out when it is its turn. */
+  queue(call: DetachedCall<Result>, job: Job<Result>): void {
+    const queued = this.#open.get(call);
+    if (queued === undefined || call.phase !== 'queued') return;
+    this.withdraw(call);
+    const { kind, handler, urgency } = job;
+    const work: Work = { kind, handler, ...urgency, run: () => this.#carryOut(call, job) };
+    queued.work = work;
+    void this.#admission.admit(work);
+  }
+
+  /** Takes it out of the queue again. */
+  withdraw(call: DetachedCall<Result>): void {
+    const queued = this.#open.get(call);
+    if (queued?.work === undefined) return;
+    this.#admission.withdraw(queued.work);
+    queued.work = undefined;
+  }
+
+  /** Cuts short what runs upstream; what is queued will not run. */
+  close(): void {
+    this.#closed = true;
+    for (const call of [...this.#open.keys()]) call.shutDown();
+  }
+
+  /** The one upstream call. @returns Whether it succeeded. */
+  async #carryOut(call: DetachedCall<Result>, job: Job<Result>): Promise<boolean> {
+    const queued = this.#open.get(call);
+    if (queued === undefined) return false;
+    queued.work = undefined;
+    this.#abandoned.delete(call);
+    if (this.#closed || call.unaskedFor(this.#options.holdTtlMs)) {
+      call.fail(new DroppedError('nobody asked for it any more'));
+      return false;
+    }
+    if (job.mayBegin?.() === false) {
+      this.#noteAbandoned(call);
+      return false;
+    }
+    const running = call.run(this.#options.creationTimeoutMs, (signal) => job.perform(queued.request, signal));
+    job.begun();
+    await running;
+    if (call.phase === 'queued') {
+      this.#noteAbandoned(call);
+      job.again?.();
+    }
+    return call.phase === 'succeeded';
+  }
+
+  #noteAbandoned(call: DetachedCall<Result>): void {
+    const queued = this.#open.get(call);
+    if (queued !== undefined && call.waiters === 0 && call.phase === 'queued') {
+      this.#abandoned.add(call, queued.request.length);
+    }
+  }
+
+  #release(call: DetachedCall<Result>): void {
+    this.#abandoned.delete(call);
+    this.withdraw(call);
+    this.#open.delete(call);
+  }
+}
