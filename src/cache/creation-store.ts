@@ -5,7 +5,7 @@
 import type { Clock } from '../clock.js';
 import type { ContainerItem } from '../cri/container-items.js';
 import type { Admission } from '../throttle/admission.js';
-import { Creation, type CreationRequest } from './creation.js';
+import { type Asked, Creation, type CreationRequest } from './creation.js';
 import type { CreationIndex } from './creation-index.js';
 import { atRequest, type RequestRelation } from './creation-life.js';
 import { CreationLives, type CreationLivesOptions, type CreationObserver } from './creation-lives.js';
@@ -230,11 +230,10 @@ export class CreationStore<Origin, Answer> {
       call.fail(error);
       return;
     }
-    const { fingerprint, urgency = {} } = creation.asked;
     this.#calls.queue(call, {
       kind: creation.kind,
-      handler: fingerprint.kind === 'podSandbox' ? fingerprint.runtimeHandler : undefined,
-      urgency,
+      handler: handlerOf(creation.asked),
+      urgency: () => creation.asked.urgency ?? {},
       mayBegin: () => {
         if (this.#preparation.isClear(creation)) return true;
         void this.#queue(creation);
@@ -387,7 +386,7 @@ export class CreationStore<Origin, Answer> {
 
   /** A queued creation is sent as it was last asked for, and waits for what that has to wait for. */
   #takeOver(creation: Creation<Origin, Answer>, { bytes, ...asked }: CreationRequest<Origin>): void {
-    const { key, digest } = creation.fingerprint;
+    const before = creation.asked;
     this.#lives.rename(creation, () => {
       this.#index.withdraw(creation);
       creation.asked = asked;
@@ -395,8 +394,12 @@ export class CreationStore<Origin, Answer> {
       this.#index.add(creation);
     });
     this.#calls.replace(creation.call, bytes);
+    const { key, digest } = before.fingerprint;
     if (asked.fingerprint.key === key && asked.fingerprint.digest === digest) return;
-    if (this.#calls.isQueued(creation.call) && this.#preparation.isClear(creation)) return;
+    const goesInTheSameLine =
+      asked.urgency?.importance === before.urgency?.importance && handlerOf(asked) === handlerOf(before);
+    const keepsItsPlace = goesInTheSameLine && this.#calls.isQueued(creation.call);
+    if (keepsItsPlace && this.#preparation.isClear(creation)) return;
     this.#calls.withdraw(creation.call);
     this.#reservations.forget(creation);
     creation.endPreparation();
@@ -431,6 +434,10 @@ export class CreationStore<Origin, Answer> {
       throw error;
     }
   }
+}
+
+function handlerOf<Origin>({ fingerprint }: Asked<Origin>): string | undefined {
+  return fingerprint.kind === 'podSandbox' ? fingerprint.runtimeHandler : undefined;
 }
 
 /** A runtime says at once that a name is taken: a try that takes longer is at work, in ms. */

@@ -20,7 +20,8 @@ export interface DetachedCallsOptions {
 export interface Job<Result> {
   readonly kind: WorkKind;
   readonly handler?: string | undefined;
-  readonly urgency: Urgency;
+  /** Of the newest request. Its importance is asked when the call is queued, its deadline when it is its turn. */
+  urgency(): Urgency;
   /** Asked when it is its turn. Where it says no, the call is queued no more, and is for its owner to queue again. */
   mayBegin?(): boolean;
   /** The upstream call is about to be made. */
@@ -99,8 +100,16 @@ export class DetachedCalls<Result> {
     const queued = this.#open.get(call);
     if (queued === undefined || call.phase !== 'queued') return;
     this.withdraw(call);
-    const { kind, handler, urgency } = job;
-    const work: Work = { kind, handler, ...urgency, run: () => this.#carryOut(call, job) };
+    const { kind, handler } = job;
+    const work: Work = {
+      kind,
+      handler,
+      importance: job.urgency().importance,
+      get deadlineMs() {
+        return job.urgency().deadlineMs;
+      },
+      run: () => this.#carryOut(call, job),
+    };
     queued.work = work;
     void this.#admission.admit(work);
   }

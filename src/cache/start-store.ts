@@ -292,7 +292,7 @@ export class StartStore<Origin, Answer> {
     if (identity !== undefined) this.#watch(start, identity);
     this.#calls.queue(call, {
       kind: 'start',
-      urgency,
+      urgency: () => urgency,
       begun: () => this.#step('started', start),
       perform: (bytes, signal) => this.#runtime.start(bytes, origin, signal),
     });

@@ -435,6 +435,21 @@ t.test('a queued creation is sent as it was last asked for, and keeps its place'
   t.equal((await asked).made.id, 'c1');
 });
 
+t.test('a queued creation is as urgent as it was last asked for', async (t) => {
+  const { runtime, store } = setUp({ limit: 1 });
+  store.request(podSandbox(), never).catch(() => {});
+  await settle();
+  store.request(container({ name: 'first' }), never).catch(() => {});
+  store.request(container({ name: 'second' }), never).catch(() => {});
+  await settle();
+  const urgent = { ...container({ name: 'second', image: 'newer' }), urgency: { importance: 'static' as const } };
+  store.request(urgent, never).catch(() => {});
+  await settle();
+  runtime.call(0).end('s1');
+  await settle();
+  t.match(runtime.call(1).fingerprint.identity, { container: 'second' });
+});
+
 t.test('a queued creation nobody asked for within the hold time is dropped unstarted', async (t) => {
   const { runtime, store, clock, steps } = setUp({ limit: 1 });
   store.request(podSandbox(), never).catch(() => {});
