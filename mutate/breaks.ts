@@ -200,7 +200,7 @@ export const breaks: readonly Break[] = [
     claim: 'what is removed is not looked at first',
     change: {
       file: 'src/cache/reaper.ts',
-      text: "if (condition === 'in use' || !stillWanted()) return 'in use';",
+      text: "if (isUsed || !stillWanted()) return 'in use';",
       by: '',
       tests: ['test/cache/reaper.test.ts'],
     },

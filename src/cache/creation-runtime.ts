@@ -21,7 +21,7 @@ export interface Subject<Origin> {
  * How something is found:
  * - `as made`: pod sandbox READY; container CREATED and its pod sandbox READY.
  * - `unusable`: never used, and worth nothing to a retry: pod sandbox not READY; container CREATED and its pod sandbox not READY or gone.
- * - `in use`: container that has run; pod sandbox in which one runs.
+ * - `in use`: container that has run; pod sandbox that is not READY and in which one has.
  * - `absent`: the runtime does not know it.
  */
 export type Condition = 'as made' | 'unusable' | 'in use' | 'absent';
@@ -57,6 +57,8 @@ export interface CreationRuntime<Origin, Answer> {
   create(bytes: Buffer, fingerprint: Fingerprint, origin: Origin, signal: AbortSignal): Promise<Made<Answer>>;
   /** @throws Where it cannot be told. */
   conditionOf(subject: Subject<Origin>, signal?: AbortSignal): Promise<Condition>;
+  /** Whether it is a pod sandbox in which a container has run or is being started. @throws Where it cannot be told. */
+  isInhabited(subject: Subject<Origin>): Promise<boolean>;
   /**
    * What has the name that this request wants.
    *

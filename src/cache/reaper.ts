@@ -13,12 +13,12 @@ const tries = 5;
 const firstPauseMs = 1_000;
 
 export class Reaper<Origin> {
-  readonly #runtime: Pick<CreationRuntime<Origin, unknown>, 'conditionOf' | 'remove'>;
+  readonly #runtime: Pick<CreationRuntime<Origin, unknown>, 'conditionOf' | 'isInhabited' | 'remove'>;
   readonly #clock: Clock;
   readonly #pauses = new Set<() => void>();
   #closed = false;
 
-  constructor(runtime: Pick<CreationRuntime<Origin, unknown>, 'conditionOf' | 'remove'>, clock: Clock) {
+  constructor(runtime: Pick<CreationRuntime<Origin, unknown>, 'conditionOf' | 'isInhabited' | 'remove'>, clock: Clock) {
     this.#runtime = runtime;
     this.#clock = clock;
   }
@@ -51,7 +51,8 @@ export class Reaper<Origin> {
   /** @throws Where it could be neither seen nor removed. */
   async tryOnce(subject: Subject<Origin>, stillWanted = () => true): Promise<'removed' | 'in use'> {
     const condition = await this.#runtime.conditionOf(subject);
-    if (condition === 'in use' || !stillWanted()) return 'in use';
+    const isUsed = condition === 'in use' || (condition === 'as made' && (await this.#runtime.isInhabited(subject)));
+    if (isUsed || !stillWanted()) return 'in use';
     if (condition !== 'absent') await this.#runtime.remove(subject);
     return 'removed';
   }

@@ -97,10 +97,9 @@ export class CriRuntime implements CreationRuntime<Origin, UpstreamAnswer>, Star
 
   /** @throws {UpstreamStatusError} It cannot be told. */
   conditionOf(subject: Subject<Origin>, signal?: AbortSignal): Promise<Condition> {
-    const limits = limitsOf(signal);
     return subject.kind === 'podSandbox'
-      ? this.#podSandboxCondition(subject, limits)
-      : this.#containerCondition(subject, limits);
+      ? this.#podSandboxCondition(subject, signal)
+      : this.#containerCondition(subject, limitsOf(signal));
   }
 
   /**
@@ -168,14 +167,18 @@ export class CriRuntime implements CreationRuntime<Origin, UpstreamAnswer>, Star
     return { state, exitCode: container.exit_code, ranMs: (finishedNs - startedNs) / 1e6 };
   }
 
-  async #podSandboxCondition({ id, origin }: Omit<Subject<Origin>, 'kind'>, limits: CallLimits): Promise<Condition> {
-    const [state, inside] = await Promise.all([
-      this.#calls.podSandboxState(id, origin, limits),
-      this.#calls.containers(origin, { pod_sandbox_id: id }, limits),
-    ]);
+  /** @throws {UpstreamStatusError} It cannot be told. */
+  async isInhabited({ kind, id, origin }: Subject<Origin>, signal?: AbortSignal): Promise<boolean> {
+    if (kind !== 'podSandbox') return false;
+    const inside = await this.#calls.containers(origin, { pod_sandbox_id: id }, limitsOf(signal));
+    return inside.some((each) => wasUsed(each) || this.#options.isBeingStarted(each.id));
+  }
+
+  async #podSandboxCondition(subject: Subject<Origin>, signal: AbortSignal | undefined): Promise<Condition> {
+    const state = await this.#calls.podSandboxState(subject.id, subject.origin, limitsOf(signal));
     if (state === undefined) return 'absent';
-    if (inside.some((each) => wasUsed(each) || this.#options.isBeingStarted(each.id))) return 'in use';
-    return state === PodSandboxState.ready ? 'as made' : 'unusable';
+    if (state === PodSandboxState.ready) return 'as made';
+    return (await this.isInhabited(subject, signal)) ? 'in use' : 'unusable';
   }
 
   async #containerCondition(

@@ -98,6 +98,10 @@ class Runtime implements CreationRuntime<string, string> {
     return this.#conditionOf(this.thing(id));
   }
 
+  async isInhabited(): Promise<boolean> {
+    return false;
+  }
+
   async holderOf({ key }: Fingerprint): Promise<NameHolder> {
     const thing = this.things.get(key);
     const condition = this.#conditionOf(thing);

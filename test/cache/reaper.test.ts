@@ -1,6 +1,6 @@
 import t from 'tap';
 import { settle } from '../support/manual-clock.js';
-import { container, held, item, never, setUp } from './store-rig.js';
+import { container, held, item, never, podSandbox, setUp } from './store-rig.js';
 
 const busy = (times: number) => Array.from({ length: times }, () => new Error('busy'));
 
@@ -158,3 +158,24 @@ t.test('8: its id used while it is looked at, it is not removed', async (t) => {
   t.same(rig.runtime.checked, ['c1']);
   t.same(rig.runtime.removed, []);
 });
+
+t.test(
+  '8: a pod sandbox in which a container has run is left alone where another attempt takes its place',
+  async (t) => {
+    for (const isInhabited of [true, false]) {
+      const { runtime, store } = setUp();
+      const leave = new AbortController();
+      store.request(podSandbox(0), leave.signal).catch(() => {});
+      await settle();
+      leave.abort();
+      runtime.call(0).end('s0');
+      await settle();
+      if (isInhabited) runtime.inhabited.add('s0');
+      const next = store.request(podSandbox(1), never);
+      await settle();
+      t.same(runtime.removed, isInhabited ? [] : ['s0']);
+      runtime.call(1).end('s1');
+      t.equal((await next).made.id, 's1');
+    }
+  },
+);

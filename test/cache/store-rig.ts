@@ -74,6 +74,8 @@ export class TestRuntime<Answer = string> implements CreationRuntime<string, Ans
   readonly updated: string[] = [];
   /** How things are found that are not as made. */
   readonly conditions = new Map<string, Condition>();
+  /** Pod sandboxes in which a container has run. */
+  readonly inhabited = new Set<string>();
   /** What the next looks end with. */
   checkErrors: Error[] = [];
   removalErrors: Error[] = [];
@@ -95,6 +97,10 @@ export class TestRuntime<Answer = string> implements CreationRuntime<string, Ans
     const error = this.checkErrors.shift();
     if (error !== undefined) throw error;
     return this.conditions.get(id) ?? 'as made';
+  }
+
+  async isInhabited({ id }: Subject<string>): Promise<boolean> {
+    return this.inhabited.has(id);
   }
 
   async holderOf(): Promise<NameHolder> {

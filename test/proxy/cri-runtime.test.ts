@@ -234,8 +234,8 @@ interface Inside {
 const podConditions: readonly [Inside, Condition][] = [
   [{}, 'as made'],
   [{ inside: 'CREATED' }, 'as made'],
-  [{ inside: 'RUNNING' }, 'in use'],
-  [{ inside: 'EXITED' }, 'in use'],
+  [{ inside: 'RUNNING' }, 'as made'],
+  [{ inside: 'EXITED' }, 'as made'],
   [{ ready: false }, 'unusable'],
   [{ ready: false, inside: 'CREATED' }, 'unusable'],
   [{ ready: false, inside: 'RUNNING' }, 'in use'],
@@ -252,6 +252,9 @@ for (const [{ ready = true, inside }, condition] of podConditions) {
     if (inside) fake.containers.push({ id: 'c1', podSandboxId: 's1', state: inside, config });
     fake.containers.push({ id: 'c2', podSandboxId: 'another', state: 'RUNNING', config });
     t.equal(await runtime.conditionOf(subject('podSandbox', 's1')), condition);
+    const isInhabited = inside !== undefined && inside !== 'CREATED';
+    t.equal(await runtime.isInhabited(subject('podSandbox', 's1')), isInhabited);
+    t.equal(await runtime.isInhabited(subject('container', 'c2')), false);
   });
 }
 
@@ -281,7 +284,7 @@ t.test(
     fake.pods.push({ id: 's1', pod });
     fake.containers.push({ id: 'starting', podSandboxId: 's1', config: containerRequest(pod, 's1').config });
     t.equal(await runtime.conditionOf(subject('container', 'starting', 's1')), 'in use');
-    t.equal(await runtime.conditionOf(subject('podSandbox', 's1')), 'in use');
+    t.equal(await runtime.isInhabited(subject('podSandbox', 's1')), true);
   },
 );
 
