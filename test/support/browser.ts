@@ -56,6 +56,8 @@ export async function withPage<Result>(chromium: string, use: (page: Page) => Pr
   const directory = mkdtempSync(path.join(tmpdir(), 'chromium-'));
   const browser = spawn(chromium, [...flags, `--user-data-dir=${directory}`], {
     stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'],
+    // A process group of its own: its children write to the directory for as long as they live.
+    detached: true,
     env: { ...process.env, HOME: directory },
   });
   const ended = new Promise<void>((resolve) => browser.once('close', () => resolve()));
@@ -65,9 +67,18 @@ export async function withPage<Result>(chromium: string, use: (page: Page) => Pr
     browser.once('exit', (code) => connection.fail(new Error(`Chromium ended with ${code}`)));
     return await use(await newPage(connection));
   } finally {
-    browser.kill('SIGKILL');
+    if (browser.pid !== undefined) killGroup(browser.pid);
     await ended;
     rmSync(directory, { recursive: true, force: true, maxRetries: 20 });
+  }
+}
+
+function killGroup(leader: number): void {
+  try {
+    process.kill(-leader, 'SIGKILL');
+  } catch (error) {
+    // It has ended by itself.
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
   }
 }
 
