@@ -11,29 +11,15 @@
  * - `doomed`: no request gets it any more; it is removed once it has ended and no answer with its id is on its way.
  * - `gone`: not known any more.
  */
-export const creationStates = [
-  'queued',
-  'running',
-  'answered',
-  'held',
-  'shown',
-  'delivered',
-  'doomed',
-  'gone',
-] as const;
-
-export type CreationState = (typeof creationStates)[number];
+export type CreationState = 'queued' | 'running' | 'answered' | 'held' | 'shown' | 'delivered' | 'doomed' | 'gone';
 
 /** How a request relates to a creation of the same pod sandbox or container. */
-export const requestRelations = [
-  'same request',
-  'other spec hash or pod sandbox',
-  'another attempt of a container',
-  'higher attempt of a pod sandbox',
-  'lower attempt of a pod sandbox',
-] as const;
-
-export type RequestRelation = (typeof requestRelations)[number];
+export type RequestRelation =
+  | 'same request'
+  | 'other spec hash or pod sandbox'
+  | 'another attempt of a container'
+  | 'higher attempt of a pod sandbox'
+  | 'lower attempt of a pod sandbox';
 
 /**
  * What a request gets:
@@ -115,27 +101,24 @@ export function atRequest(relation: RequestRelation, state: CreationState): Cell
 }
 
 /** What happens to a creation other than by a request. */
-export const creationEvents = [
-  'found unusable',
-  'found in use',
-  'found absent',
-  'cannot be told',
-  'name reserved',
-  'begun',
-  'answered with waiters',
-  'answered with nobody waiting',
-  'failed',
-  'delivered',
-  'not delivered',
-  'id used',
-  'id ended',
-  'pod sandbox ended',
-  'expired',
-  'removed',
-  'removal given up',
-] as const;
-
-export type CreationEvent = (typeof creationEvents)[number];
+export type CreationEvent =
+  | 'found unusable'
+  | 'found in use'
+  | 'found absent'
+  | 'cannot be told'
+  | 'name reserved'
+  | 'begun'
+  | 'answered with waiters'
+  | 'answered with nobody waiting'
+  | 'failed'
+  | 'delivered'
+  | 'not delivered'
+  | 'id used'
+  | 'id ended'
+  | 'pod sandbox ended'
+  | 'expired'
+  | 'removed'
+  | 'removal given up';
 
 type EventRow = Partial<Row<CreationState>>;
 

@@ -10,7 +10,7 @@ import type { CreationIndex } from './creation-index.js';
 import { atRequest, type RequestRelation } from './creation-life.js';
 import { CreationLives, type CreationLivesOptions, type CreationObserver } from './creation-lives.js';
 import type { Condition, CreationRuntime, Made } from './creation-runtime.js';
-import { again, failureStep, WaiterLeftError } from './detached-call.js';
+import { again, failureStep, untilAborted, WaiterLeftError } from './detached-call.js';
 import { DetachedCalls } from './detached-calls.js';
 import { FailureBackoff } from './failure-backoff.js';
 import { driftOf, type Fingerprint, hasDrifted } from './fingerprint.js';
@@ -448,13 +448,4 @@ const unknownResources = '?';
 
 function mustUpdateResources(given: string, asked: Fingerprint): boolean {
   return asked.kind === 'container' && asked.resources !== '' && asked.resources !== given;
-}
-
-function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const leave = () => reject(new WaiterLeftError());
-    if (signal.aborted) leave();
-    signal.addEventListener('abort', leave, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave));
-  });
 }

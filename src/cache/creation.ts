@@ -91,10 +91,6 @@ export class Creation<Origin, Answer> {
     return this.fingerprint.kind === 'container' ? this.fingerprint.podSandboxId : '';
   }
 
-  get isKnown(): boolean {
-    return this.state !== 'gone';
-  }
-
   /** What the runtime has made; undefined where it has not. */
   get subject(): Subject<Origin> | undefined {
     const { made, kind, podSandboxId, asked } = this;

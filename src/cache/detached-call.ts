@@ -17,6 +17,21 @@ export class WaiterLeftError extends Error {
   }
 }
 
+/**
+ * Waits for what is done on behalf of a waiter.
+ *
+ * @param signal The waiter's own deadline or cancel. Firing ends the wait, not what is waited for.
+ * @throws {WaiterLeftError} `signal` fired first.
+ */
+export function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const leave = () => reject(new WaiterLeftError());
+    if (signal.aborted) leave();
+    signal.addEventListener('abort', leave, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave));
+  });
+}
+
 /** The runtime did not answer within Holdfast's own limit (`creationTimeout`). */
 export class CallTimeoutError extends Error {
   override readonly name = 'CallTimeoutError';

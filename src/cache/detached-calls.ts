@@ -85,11 +85,6 @@ export class DetachedCalls<Result> {
     if (queued !== undefined) queued.request = request;
   }
 
-  /** The request of a call that has not ended. */
-  requestOf(call: DetachedCall<Result>): Buffer | undefined {
-    return this.#open.get(call)?.request;
-  }
-
   /** Whether the call waits for its turn. */
   isQueued(call: DetachedCall<Result>): boolean {
     return this.#open.get(call)?.work !== undefined;

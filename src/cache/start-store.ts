@@ -6,7 +6,7 @@ import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.js';
 import type { Admission } from '../throttle/admission.js';
 import type { Urgency } from '../throttle/work-queue.js';
-import { type DetachedCall, DroppedError, failureStep, WaiterLeftError } from './detached-call.js';
+import { type DetachedCall, DroppedError, failureStep, untilAborted, WaiterLeftError } from './detached-call.js';
 import { DetachedCalls } from './detached-calls.js';
 import type { Progress } from './progress.js';
 import type { ContainerAttempt, ContainerNow, SecondCopyGuard, WatchedStart } from './second-copy-guard.js';
@@ -416,13 +416,4 @@ function onlyMatch(prefix: string, ...idLists: Iterable<string>[]): string | und
   if (prefix.length >= fullIdLength) return undefined;
   const matches = idLists.flatMap((ids) => [...ids].filter((id) => id.startsWith(prefix)));
   return matches.length === 1 ? matches[0] : undefined;
-}
-
-function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const leave = () => reject(new WaiterLeftError());
-    if (signal.aborted) leave();
-    signal.addEventListener('abort', leave, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave));
-  });
 }
