@@ -1,9 +1,10 @@
-/** A copy of the project in a temporary folder, in which one file at a time is broken and tests are run. */
+/** A compiled copy of the project in a temporary folder, in which one file at a time is broken and tests are run. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { cpSync, mkdtempSync, readFileSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { compile, compileAll, compiled } from './compiled.js';
 
 /** A part of a file, in characters from its begin, and what stands there instead. */
 export interface Change {
@@ -25,15 +26,17 @@ export class BrokenCopy {
   constructor() {
     cpSync('.', this.#folder, { recursive: true, filter: (source) => !left.has(path.relative('.', source)) });
     symlinkSync(realpathSync('node_modules'), path.join(this.#folder, 'node_modules'));
+    compileAll(this.#folder);
   }
 
   /** @returns Whether a test failed with the change. */
   async notices({ file, start, end, to }: Change, tests: readonly string[]): Promise<boolean> {
-    const broken = path.join(this.#folder, file);
+    const broken = path.join(this.#folder, compiled(file));
+    const working = readFileSync(broken);
     const whole = readFileSync(file, 'utf8');
-    writeFileSync(broken, whole.slice(0, start) + to + whole.slice(end));
+    writeFileSync(broken, compile(whole.slice(0, start) + to + whole.slice(end)));
     const noticed = (await this.firstFailing(tests)) !== undefined;
-    writeFileSync(broken, whole);
+    writeFileSync(broken, working);
     return noticed;
   }
 
@@ -48,7 +51,7 @@ export class BrokenCopy {
 
   async #passes(test: string): Promise<boolean> {
     const env = { ...process.env, TAP_BAIL: '1' };
-    const run = spawn(process.execPath, ['--import', 'tsx', test], {
+    const run = spawn(process.execPath, [compiled(test)], {
       cwd: this.#folder,
       env,
       stdio: 'ignore',

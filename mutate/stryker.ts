@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { PartialStrykerOptions } from '@stryker-mutator/api/core';
 import { Stryker } from '@stryker-mutator/core';
+import { compiled } from './compiled.js';
 import type { Outcome } from './judge.js';
 
 type Result = Awaited<ReturnType<Stryker['runMutationTest']>>[number];
@@ -19,7 +20,8 @@ export async function mutate(sources: readonly string[], tests: readonly string[
   const options: PartialStrykerOptions = {
     mutate: [...sources],
     tempDirName,
-    tap: { testFiles: [...tests], nodeArgs: ['--import', 'tsx'] },
+    buildCommand: `tsx ${path.resolve('mutate/compile.ts')}`,
+    tap: { testFiles: tests.map(compiled) },
   };
   try {
     const results = await new Stryker(options).runMutationTest();
