@@ -1,13 +1,15 @@
 /** Where log lines go: standard output, in such a way that whoever reads it, or does not, cannot stop the proxy. */
 import type { Writable } from 'node:stream';
 
-/** Lines waiting for a reader, in bytes; further ones are dropped. */
+/** Lines waiting for a reader, in bytes; further ones are lost. */
 const maxUnwrittenBytes = 4 * 1024 * 1024;
 /** How long the last lines may take at the end. */
 const lastLinesMs = 1_000;
 
 export interface LogOutput {
   write(line: string): void;
+  /** Told how many lines were lost, once what waited for the reader is taken. */
+  onLost: (lines: number) => void;
   /** Resolves when all lines are written, or after a second. */
   ended(): Promise<void>;
 }
@@ -19,6 +21,7 @@ export interface LogOutput {
 export function logOutput(output: Writable): LogOutput {
   // A reader that went away (EPIPE) costs the lines, not the node.
   output.on('error', () => {});
+  let lost = 0;
   let gathering = false;
   /** The lines of one turn of the event loop go in one system call: a storm of pods makes hundreds. */
   const gather = () => {
@@ -30,9 +33,13 @@ export function logOutput(output: Writable): LogOutput {
       output.uncork();
     });
   };
-  return {
+  const logOutput: LogOutput = {
+    onLost: () => {},
     write(line) {
-      if (output.writableLength >= maxUnwrittenBytes) return;
+      if (output.writableLength >= maxUnwrittenBytes) {
+        lost += 1;
+        return;
+      }
       gather();
       output.write(line);
     },
@@ -46,4 +53,10 @@ export function logOutput(output: Writable): LogOutput {
       });
     },
   };
+  output.on('drain', () => {
+    const lines = lost;
+    lost = 0;
+    if (lines > 0) logOutput.onLost(lines);
+  });
+  return logOutput;
 }

@@ -39,6 +39,7 @@ export function serveCommand(env: Environment): CommandModule {
       const config = resolveConfig({ argv, env });
       const output = logOutput(process.stdout);
       const log = createLog(config.logLevel, output);
+      output.onLost = (lines) => log.warn({ lines }, 'log lines lost: nobody took them');
       const [{ startHoldfast }, { warmUp }, { Metrics }] = await Promise.all([
         import('../proxy/holdfast.js'),
         import('../proxy/warm-up.js'),

@@ -131,8 +131,9 @@ function halfMessage(streamId: number, bytes: number): Buffer {
  */
 async function resetCreations(scene: Scene, count: number, more: Buffer): Promise<void> {
   const connections = 3;
-  const queued = () => scene.holdfast.output.filter((line) => line.includes('"step":"queued"')).length;
-  const before = queued();
+  // Not the log's lines: of so many some are lost where they are not read at once.
+  const open = async () => (await scene.counted('holdfast_queued')) + (await scene.counted('holdfast_admitted'));
+  const before = await open();
   const patienceMs = 30_000;
   const resets: (() => Promise<void>)[] = [];
   await scene.clients(connections, async (client) => {
@@ -145,7 +146,7 @@ async function resetCreations(scene: Scene, count: number, more: Buffer): Promis
     await client.flood(count, creation, patienceMs);
     resets.push(() => client.peer.written(Buffer.concat(ids.map((id) => reset(id)))));
   });
-  await until('they are queued', () => queued() >= before + connections * count, patienceMs);
+  await until('they are queued', async () => (await open()) >= before + connections * count, patienceMs);
   await Promise.all(resets.map((send) => send()));
 }
 

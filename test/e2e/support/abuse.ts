@@ -53,10 +53,17 @@ const seenMs = 10_000;
 
 export class Scene {
   readonly holdfast: Holdfast;
+  readonly #metricsPort: number;
   readonly #peers: FramePeer[] = [];
 
-  constructor(holdfast: Holdfast) {
+  constructor(holdfast: Holdfast, metricsPort: number) {
     this.holdfast = holdfast;
+    this.#metricsPort = metricsPort;
+  }
+
+  /** What Holdfast's metrics say of a series, as `counted` does. */
+  counted(series: string): Promise<number> {
+    return counted(this.#metricsPort, series);
   }
 
   /** A connection on which nothing has been said. */
@@ -98,7 +105,7 @@ export async function endure(t: Test, abuse: Abuse): Promise<void> {
   const port = await freePort();
   const holdfast = await startHoldfast(t, { runtime, listen, flags: ['--metrics', `127.0.0.1:${port}`, ...flags] });
   const bystander = new Bystander(holdfast.client, creates);
-  const scene = new Scene(holdfast);
+  const scene = new Scene(holdfast, port);
   await abuse.prepare?.(t, scene);
   await bystander.start();
   t.teardown(() => bystander.stop());
@@ -108,9 +115,9 @@ export async function endure(t: Test, abuse: Abuse): Promise<void> {
   const files = openFiles(pid);
   const peaks: number[] = [];
   for (let n = 0; n < times; n++) {
-    const before = await counted(port, seen.series);
+    const before = await scene.counted(seen.series);
     await abuse.once(scene);
-    await until(`${seen.series} has grown`, async () => (await counted(port, seen.series)) > before, seenMs);
+    await until(`${seen.series} has grown`, async () => (await scene.counted(seen.series)) > before, seenMs);
     await scene.disconnect();
     await until('its connections are closed', () => openFiles(pid) <= files + otherFiles);
     peaks.push(Math.round(memory(pid).peakMiB - baseMiB));
