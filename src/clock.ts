@@ -5,7 +5,7 @@ export interface Clock {
   /** Milliseconds since an arbitrary start; never goes back. */
   now(): number;
   /**
-   * Runs `callback` once, `delayMs` from now.
+   * Runs `callback` once, when `delayMs` have passed by `now`.
    *
    * @returns Cancels the timer; harmless once it has fired.
    */
@@ -18,7 +18,15 @@ const maxDelayMs = 0x7fffffff;
 export const systemClock: Clock = {
   now: () => performance.now(),
   after(delayMs, callback) {
-    const timer = setTimeout(callback, Math.min(Math.max(0, delayMs), maxDelayMs));
+    const dueMs = performance.now() + delayMs;
+    let timer: NodeJS.Timeout;
+    // setTimeout fires up to a millisecond early: it counts whole ones, from when the turn of the event loop began.
+    const wait = () => {
+      const leftMs = dueMs - performance.now();
+      if (leftMs > 0) timer = setTimeout(wait, Math.min(Math.ceil(leftMs), maxDelayMs));
+      else callback();
+    };
+    timer = setTimeout(wait, Math.min(Math.max(0, delayMs), maxDelayMs));
     return () => clearTimeout(timer);
   },
 };
