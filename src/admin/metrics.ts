@@ -103,6 +103,13 @@ export class Metrics {
     registers: [this.registry],
   });
 
+  readonly givenUp = new Counter({
+    name: 'holdfast_given_up_total',
+    help: 'Creations cancelled and made anew since others took far less time.',
+    labelNames: ['kind'] as const,
+    registers: [this.registry],
+  });
+
   readonly refusedStreams = new Counter({
     name: 'holdfast_refused_streams_total',
     help: 'Streams of clients refused because of a limit.',
@@ -183,6 +190,7 @@ export class Metrics {
     read: () => {
       limit: number;
       inFlight: number;
+      hung: number;
       queued: Readonly<Record<string, number>>;
       pressure: ReadonlyMap<string, number>;
     },
@@ -192,7 +200,12 @@ export class Metrics {
       'Creations and starts that may be carried out at once.',
       () => read().limit,
     );
-    this.#gauge('holdfast_admitted', 'Creations and starts being carried out now.', () => read().inFlight);
+    this.#gauge('holdfast_admitted', 'Creations and starts that have a place now.', () => read().inFlight);
+    this.#gauge(
+      'holdfast_hung',
+      'Creations and starts that take so long now that they do not count against a limit.',
+      () => read().hung,
+    );
     new Gauge({
       name: 'holdfast_queued',
       help: 'Creations and starts waiting for admission now, by class.',

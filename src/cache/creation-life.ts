@@ -106,7 +106,7 @@ export type CreationEvent =
   | 'found in use'
   | 'found absent'
   | 'cannot be told'
-  | 'name reserved'
+  | 'to be made anew'
   | 'begun'
   | 'answered with waiters'
   | 'answered with nobody waiting'
@@ -132,7 +132,8 @@ const eventTable: Readonly<Record<CreationEvent, EventRow>> = {
   'found absent': { answered: 'gone', held: 'gone', shown: 'gone', delivered: 'gone', doomed: 'gone' },
   /** A few times in a row. */
   'cannot be told': { answered: 'gone', held: 'gone', shown: 'gone' },
-  'name reserved': { running: 'queued' },
+  /** Its name was taken, or it took far too long and was cut short. */
+  'to be made anew': { running: 'queued' },
   begun: { queued: 'running' },
   'answered with waiters': { running: 'answered', held: 'answered', shown: 'answered' },
   'answered with nobody waiting': { running: 'held' },

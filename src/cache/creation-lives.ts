@@ -19,6 +19,8 @@ export type CreationStep =
   | 'started'
   | 'waiter joined'
   | 'waiter left'
+  | 'hangs'
+  | 'given up'
   | 'name reserved'
   | 'wedged'
   | 'answered'

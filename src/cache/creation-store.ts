@@ -10,7 +10,7 @@ import type { CreationIndex } from './creation-index.js';
 import { atRequest, type RequestRelation } from './creation-life.js';
 import { CreationLives, type CreationLivesOptions, type CreationObserver } from './creation-lives.js';
 import type { Condition, CreationRuntime, Made } from './creation-runtime.js';
-import { again, failureStep, untilAborted, WaiterLeftError } from './detached-call.js';
+import { again, DroppedError, failureStep, GivenUpError, untilAborted, WaiterLeftError } from './detached-call.js';
 import { DetachedCalls } from './detached-calls.js';
 import { FailureBackoff } from './failure-backoff.js';
 import { driftOf, type Fingerprint, hasDrifted } from './fingerprint.js';
@@ -244,11 +244,17 @@ export class CreationStore<Origin, Answer> {
         this.#lives.step('started', creation);
       },
       perform: (request, signal) => this.#perform(creation, request, signal),
-      again: () => {
-        this.#lives.on(creation, 'name reserved');
-        void this.#queue(creation);
-      },
+      again: () => this.#again(creation),
+      hangs: (overdue) => this.#lives.step('hangs', creation, { ...overdue }),
+      givenUp: (overdue) => this.#lives.step('given up', creation, { ...overdue, times: call.givenUp }),
     });
+  }
+
+  #again(creation: Creation<Origin, Answer>): void {
+    this.#lives.on(creation, 'to be made anew');
+    if (creation.state === 'queued') void this.#queue(creation);
+    // What no request gets any more is not tried again.
+    else creation.call.fail(new DroppedError('nobody can be given it any more'));
   }
 
   async #perform(
@@ -263,7 +269,11 @@ export class CreationStore<Origin, Answer> {
       this.#failures.succeeded(fingerprint);
       return made;
     } catch (error) {
-      const resolved = await this.#reservations.resolve(creation, request, error, signal);
+      const resolved = isGivenUp(signal)
+        ? undefined
+        : await this.#reservations.resolve(creation, request, error, signal);
+      // It has been queued again, or begun anew by now.
+      if (isGivenUp(signal)) throw error;
       // What was made by another request may have other resources.
       if (resolved !== undefined && fingerprint.kind === 'container') creation.resources = unknownResources;
       // What no request gets any more is not tried again.
@@ -434,6 +444,10 @@ export class CreationStore<Origin, Answer> {
       throw error;
     }
   }
+}
+
+function isGivenUp({ reason }: AbortSignal): boolean {
+  return reason instanceof GivenUpError;
 }
 
 function handlerOf<Origin>({ fingerprint }: Asked<Origin>): string | undefined {

@@ -40,6 +40,14 @@ export class CallTimeoutError extends Error {
   }
 }
 
+/** The runtime took far longer over it than over others, and is asked anew. */
+export class GivenUpError extends Error {
+  override readonly name = 'GivenUpError';
+  constructor(tookMs: number) {
+    super(`the runtime did not answer within ${Math.round(tookMs)} ms, far longer than it takes otherwise`);
+  }
+}
+
 /** The call was dropped before it began: nobody asked for it any more, or it had become pointless. */
 export class DroppedError extends Error {
   override readonly name = 'DroppedError';
@@ -91,6 +99,8 @@ export class DetachedCall<Result> {
   readonly begunMs: number;
   /** When the upstream call began, in ms of the clock; undefined while it is queued. */
   runningSinceMs: number | undefined;
+  /** How often it was cut short to be made anew. */
+  givenUp = 0;
   /** Settles, without a value and never with an error, when the call has ended either way. */
   readonly ended: Promise<void>;
   readonly #clock: Clock;
@@ -164,8 +174,8 @@ export class DetachedCall<Result> {
   /**
    * Makes the call. Never rejects: its end is told to the waiters.
    *
-   * @param work Gets a signal that fires at `timeoutMs` and at `shutDown`, never because a waiter left. Where it gives `again`
-   *   the call is as if it had not begun.
+   * @param work Gets a signal that fires at `timeoutMs`, at `giveUp` and at `shutDown`, never because a waiter left. Where it gives
+   *   `again` the call is as if it had not begun.
    */
   async run(timeoutMs: number, work: (signal: AbortSignal) => Promise<Result | typeof again>): Promise<void> {
     this.phase = 'running';
@@ -182,11 +192,19 @@ export class DetachedCall<Result> {
       if (result === again) this.#queueAgain();
       else this.#succeed(result);
     } catch (error) {
-      this.fail(error);
+      if (error instanceof GivenUpError && error === signal.reason) this.#queueAgain();
+      else this.fail(error);
     } finally {
       cancelTimer();
       this.#abort = undefined;
     }
+  }
+
+  /** Cuts what runs upstream short, as if it had not begun. */
+  giveUp(error: GivenUpError): void {
+    if (this.#abort === undefined) return;
+    this.givenUp += 1;
+    this.#abort.abort(error);
   }
 
   /** Cuts the call short if it has not ended. */

@@ -4,9 +4,9 @@
  */
 import type { Clock } from '../clock.js';
 import type { Admission } from '../throttle/admission.js';
-import type { Urgency, Work, WorkKind } from '../throttle/work-queue.js';
+import type { Overdue, Urgency, Work, WorkKind } from '../throttle/work-queue.js';
 import { AbandonedCalls, maxAbandonedBytes } from './abandoned-calls.js';
-import { type again, DetachedCall, type DetachedCallEvents, DroppedError } from './detached-call.js';
+import { type again, DetachedCall, type DetachedCallEvents, DroppedError, GivenUpError } from './detached-call.js';
 
 export interface DetachedCallsOptions {
   readonly creationTimeoutMs: number;
@@ -28,8 +28,12 @@ export interface Job<Result> {
   begun(): void;
   /** The upstream call. @param request The downstream's own bytes. */
   perform(request: Buffer, signal: AbortSignal): Promise<Result | typeof again>;
-  /** `perform` gave `again`: the call is for its owner to queue again. */
+  /** `perform` gave `again`, or it was given up: the call is for its owner to queue again. */
   again?(): void;
+  /** It takes so long that the work of others no longer waits for it. */
+  hangs?(overdue: Overdue): void;
+  /** It took far longer than others and is cut short. Without it, it never is. */
+  givenUp?(overdue: Overdue): void;
 }
 
 interface Queued {
@@ -60,10 +64,12 @@ export class DetachedCalls<Result> {
     const call: DetachedCall<Result> = new DetachedCall<Result>(this.#clock, {
       waiterJoined: (waiters) => {
         this.#abandoned.delete(call);
+        this.#noteAwaited(call, waiters);
         events.waiterJoined?.(waiters);
       },
       waiterLeft: (waiters) => {
         this.#noteAbandoned(call);
+        this.#noteAwaited(call, waiters);
         events.waiterLeft?.(waiters);
       },
       succeeded: (result, waiters) => {
@@ -103,7 +109,18 @@ export class DetachedCalls<Result> {
       get deadlineMs() {
         return job.urgency().deadlineMs;
       },
+      get isAwaited() {
+        return call.waiters > 0;
+      },
+      givenUp: call.givenUp,
       run: () => this.#carryOut(call, job),
+      hangs: (overdue) => job.hangs?.(overdue),
+      ...(job.givenUp && {
+        giveUp: (overdue) => {
+          call.giveUp(new GivenUpError(overdue.tookMs));
+          job.givenUp?.(overdue);
+        },
+      }),
     };
     queued.work = work;
     void this.#admission.admit(work);
@@ -145,6 +162,12 @@ export class DetachedCalls<Result> {
       job.again?.();
     }
     return call.phase === 'succeeded';
+  }
+
+  /** What somebody waits for goes first. */
+  #noteAwaited(call: DetachedCall<Result>, waiters: number): void {
+    const work = this.#open.get(call)?.work;
+    if (work !== undefined && waiters <= 1) this.#admission.moved(work);
   }
 
   #noteAbandoned(call: DetachedCall<Result>): void {

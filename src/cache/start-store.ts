@@ -28,6 +28,7 @@ export interface StartRequest<Origin> {
 
 export type StartStep =
   | 'queued'
+  | 'hangs'
   | 'started'
   | 'waiter joined'
   | 'waiter left'
@@ -294,6 +295,7 @@ export class StartStore<Origin, Answer> {
       kind: 'start',
       urgency: () => urgency,
       begun: () => this.#step('started', start),
+      hangs: (overdue) => this.#step('hangs', start, { ...overdue }),
       perform: (bytes, signal) => this.#runtime.start(bytes, origin, signal),
     });
   }

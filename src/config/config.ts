@@ -14,6 +14,10 @@ export interface HoldfastConfig {
   readonly creationTimeoutMs: number;
   /** After how long a name that the runtime has reserved is reported as a wedge. */
   readonly wedgeAfterMs: number;
+  /** So many times as long as others a creation may take before it is given up and made anew; off: `creationTimeoutMs`. */
+  readonly giveUpTimes: number | 'off';
+  /** And at least this long; undefined: twice its deadline, but no less than 30 s. */
+  readonly giveUpAfterMs: number | undefined;
   readonly holdTtlMs: number;
   readonly replayTtlMs: number;
   /** Bound of remembered creations (least recently used ones go first). */
@@ -43,6 +47,10 @@ export interface HoldfastConfig {
   /** Pod sandboxes of one runtime handler made at once. */
   readonly handlerLimits: readonly HandlerLimit[];
   readonly criticalNamespaces: readonly string[];
+  /** Places that only static and critical pods get, beyond every limit. */
+  readonly ownPlaces: number;
+  /** How much of what hangs does not count against a limit. */
+  readonly maxHung: number;
   /** Creations begun per second; undefined: no such limit. */
   readonly creationRate: number | undefined;
   /** Creations begun at once after a quiet time; undefined: as many as in a second. */

@@ -83,6 +83,21 @@ export const options: OptionTable = {
       'After how long a name that the runtime has reserved, and of which nothing is to be seen, is reported as one that will ' +
       'not get free by itself. It is tried again all the same',
   },
+  giveUpTimes: {
+    name: 'give-up-times',
+    group: 'Creations',
+    kind: orOff(count(2, 10_000)),
+    default: '10',
+    description:
+      'A pod sandbox or container that takes so many times as long as others took meanwhile is cancelled and made anew',
+  },
+  giveUpAfterMs: {
+    name: 'give-up-after',
+    group: 'Creations',
+    kind: duration('1s', '24h'),
+    defaultText: 'twice its deadline, at least 30s',
+    description: 'But not before it has taken this long; four times as long each further time',
+  },
   onDrift: {
     name: 'on-drift',
     group: 'Creations',
@@ -209,6 +224,21 @@ export const options: OptionTable = {
     repeatable: true,
     description:
       'Namespace whose pods come before all but static pods. May be repeated; replaces the default, and empty is none',
+  },
+  ownPlaces: {
+    name: 'own-places',
+    group: 'Admission',
+    kind: count(0, 10_000),
+    default: '4',
+    description: 'Creations and starts of static and critical pods that go beyond every limit',
+  },
+  maxHung: {
+    name: 'max-hung',
+    group: 'Admission',
+    kind: count(0, 10_000),
+    default: '64',
+    description:
+      'Creations and starts that may hang, taking twice as long as others do, without counting against a limit',
   },
   creationRate: {
     name: 'creation-rate',

@@ -22,6 +22,7 @@ const warnings = new Set<string>([
   'removal failed',
   'removal given up',
   'in use',
+  'given up',
   'name reserved',
   'wedged',
   'guarded',
@@ -43,7 +44,8 @@ export class LifeLog {
     const { kind: _, ...identity } = creation.fingerprint.identity;
     const { kind, podSandboxId, made } = creation;
     this.#count(step, kind, creation.call);
-    if (step === 'removal given up') this.#metrics.removalsGivenUp.inc({ kind });
+    if (step === 'given up') this.#metrics.givenUp.inc({ kind });
+    else if (step === 'removal given up') this.#metrics.removalsGivenUp.inc({ kind });
     else if (step === 'wedged' && detail.first === true) this.#metrics.wedges.inc({ kind });
     const more = step === 'wedged' ? { ...detail, remedy: remedyFor(kind, detail.holderId) } : detail;
     this.#write(step, { kind, ...identity, id: made?.id, ...(podSandboxId !== '' && { podSandboxId }) }, more);

@@ -11,12 +11,6 @@ import { Pressure, pressureFiles, type ReadPressure } from '../throttle/pressure
 import { classOf } from '../throttle/work-queue.js';
 import type { Load } from './progress-text.js';
 
-/**
- * How long a creation or start keeps its place, in ms. Without Holdfast the kubelet would have given up by then (RunPodSandbox: twice
- * `runtimeRequestTimeout`, 4 min by default), and its other pods would have gone on.
- */
-const placeMs = 240_000;
-
 /*
  * Where the defaults of the adaptive limit come from: 60 pods at once on containerd 1.6, 2 cores, each number of creations at once
  * fixed. Nothing but the node to wait for: 4 and 6 were quickest (5.0 to 6.6 s), 8, 16 and 60 took 5.9 to 6.2 s, 2 took 6.8 s and
@@ -50,24 +44,32 @@ export interface NewAdmission {
 
 export function newAdmission(config: HoldfastConfig, deps: AdmissionDeps): NewAdmission {
   const { clock, metrics } = deps;
-  const { handlerLimits, creationRate, creationBurst } = config;
+  const { handlerLimits, creationRate, creationBurst, ownPlaces, maxHung, lateAfter } = config;
+  const { giveUpTimes: times, giveUpAfterMs: leastMs } = config;
   const pressure = newPressure(config, deps);
-  const admission = new Admission(newLimit(config, pressure, deps), clock, {
+  const limit = newLimit(config, pressure, () => admission.hung, deps);
+  const admission: Admission = new Admission(limit, clock, {
     handlerLimits: new Map(handlerLimits.map(({ handler, limit }) => [handler, limit])),
     pace:
       creationRate === undefined
         ? undefined
         : { perSecond: creationRate, burst: creationBurst ?? Math.max(1, Math.ceil(creationRate)) },
-    placeMs,
+    ownPlaces,
+    hung: {
+      deadlineShare: lateAfter / 100,
+      most: maxHung,
+      giveUp: times === 'off' ? undefined : { times, leastMs },
+    },
     admitted: (work, waitedMs) => metrics.admissionWait.observe({ class: classOf(work) }, waitedMs / 1000),
   });
   metrics.observeAdmission(() => ({
     limit: admission.limit,
     inFlight: admission.inFlight,
+    hung: admission.hung,
     queued: admission.queuedByClass,
     pressure: pressure.latest,
   }));
-  return { admission, load: () => ({ limit: admission.limit, pressure: pressure.latest }) };
+  return { admission, load: () => ({ limit: admission.limit, hung: admission.hung, pressure: pressure.latest }) };
 }
 
 function newPressure(config: HoldfastConfig, { log, readPressure }: AdmissionDeps): Pressure {
@@ -81,7 +83,13 @@ function newPressure(config: HoldfastConfig, { log, readPressure }: AdmissionDep
   });
 }
 
-function newLimit(config: HoldfastConfig, pressure: Pressure, { log, clock }: AdmissionDeps): ConcurrencyLimit {
+/** @param hung How much hangs now. */
+function newLimit(
+  config: HoldfastConfig,
+  pressure: Pressure,
+  hung: () => number,
+  { log, clock }: AdmissionDeps,
+): ConcurrencyLimit {
   const { admission, maxCreations: most, minCreations, startCreations, lateAfter, decreaseTo } = config;
   if (admission === 'off') return fixedLimit(Number.POSITIVE_INFINITY);
   if (admission === 'fixed') return fixedLimit(most);
@@ -94,6 +102,6 @@ function newLimit(config: HoldfastConfig, pressure: Pressure, { log, clock }: Ad
     deadlineShare: lateAfter / 100,
     decreaseFactor: decreaseTo / 100,
     pressure,
-    moved: ({ detail, ...move }) => log.info({ ...move, ...detail }, 'admission limit moved'),
+    moved: ({ detail, ...move }) => log.info({ ...move, hung: hung(), ...detail }, 'admission limit moved'),
   });
 }

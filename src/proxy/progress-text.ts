@@ -7,6 +7,8 @@ import { statusOf } from './rescue.js';
 export interface Load {
   /** How many creations and starts may be carried out at once. */
   readonly limit: number;
+  /** How many of them hang, and do not count. */
+  readonly hung: number;
   /** `some avg10` of each resource that is looked at, in percent. */
   readonly pressure: ReadonlyMap<string, number>;
 }
@@ -98,9 +100,9 @@ export function wedgeRemedy(thing: Thing, id: string | undefined): string {
   return id === undefined ? 'restart the runtime' : `try "${command} ${id}", else restart the runtime`;
 }
 
-function loadText({ limit, pressure }: Load): string {
+function loadText({ limit, hung, pressure }: Load): string {
   const parts = [...pressure].map(([resource, percent]) => `${resource} pressure ${Math.round(percent)} %`);
-  return [`limit ${limit}`, ...parts].join(', ');
+  return [`limit ${limit}`, ...(hung > 0 ? [`${hung} hang`] : []), ...parts].join(', ');
 }
 
 function errorText(error: unknown): string {

@@ -3,7 +3,7 @@
  * deadline a piece of work took, and the pressure on cpu, io and memory.
  */
 import type { Clock } from '../clock.js';
-import type { ConcurrencyLimit } from './concurrency-limit.js';
+import type { ConcurrencyLimit, Counted } from './concurrency-limit.js';
 import { type Pressure, pressureWindowMs } from './pressure.js';
 import { UsualTime } from './usual-time.js';
 import type { Work, WorkKind } from './work-queue.js';
@@ -84,18 +84,26 @@ export class AdaptiveLimit implements ConcurrencyLimit {
     return this.#value;
   }
 
-  begin({ kind, deadlineMs }: Pick<Work, 'kind' | 'deadlineMs'>): (succeeded: boolean) => void {
+  begin({ kind, deadlineMs }: Pick<Work, 'kind' | 'deadlineMs'>): Counted {
     const round = this.#round;
     const beganMs = this.#clock.now();
     if (this.#running === 0 && beganMs - this.#endedMs >= pressureWindowMs) this.#workBegins = true;
     this.#running += 1;
     this.#mostAtOnce = Math.max(this.#mostAtOnce, this.#running);
     this.#keepSampling();
-    return (succeeded) => {
-      this.#running -= 1;
-      this.#ended += 1;
-      this.#endedMs = this.#clock.now();
-      if (succeeded) this.#judge({ kind, deadlineMs, round, tookMs: this.#endedMs - beganMs });
+    let isLoad = true;
+    const unload = () => {
+      if (isLoad) this.#running -= 1;
+      isLoad = false;
+    };
+    return {
+      hangs: unload,
+      ended: (succeeded) => {
+        unload();
+        this.#ended += 1;
+        this.#endedMs = this.#clock.now();
+        if (succeeded) this.#judge({ kind, deadlineMs, round, tookMs: this.#endedMs - beganMs });
+      },
     };
   }
 

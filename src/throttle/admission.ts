@@ -1,9 +1,13 @@
 /**
  * Decides when new work may begin. It holds work back and never refuses it. Knows classes of work, not what the work is.
+ *
+ * Work has a place from its begin until it ends or hangs: a shared one, as many as the limit says, or one of those that only the node's
+ * own pods get. So at most limit + own places + `hung.most` are in flight.
  */
 import pLimit from 'p-limit';
 import type { Clock } from '../clock.js';
 import type { ConcurrencyLimit } from './concurrency-limit.js';
+import { HungWork, type HungWorkOptions } from './hung-work.js';
 import { Pace, type PaceOptions } from './pace.js';
 import { isPaced, type Work, type WorkClass, WorkQueue } from './work-queue.js';
 
@@ -12,10 +16,9 @@ export interface AdmissionOptions {
   readonly handlerLimits: ReadonlyMap<string, number>;
   /** How fast creations begin; undefined: as fast as the limit allows. */
   readonly pace: PaceOptions | undefined;
-  /**
-   * Work that takes longer goes on without its place, in ms: what hangs in the runtime must not keep back the rest of the node.
-   */
-  readonly placeMs: number;
+  /** Places that only static and critical work gets, beyond the limit and those of handlers. */
+  readonly ownPlaces: number;
+  readonly hung: HungWorkOptions;
   /** Work begins, `waitedMs` after it was asked for. */
   readonly admitted?: (work: Work, waitedMs: number) => void;
 }
@@ -26,6 +29,20 @@ interface Waiting {
   reject(error: unknown): void;
 }
 
+/** Places of one sort. */
+class Places {
+  readonly isOwn: boolean;
+  readonly gate: ReturnType<typeof pLimit>;
+  taken = 0;
+  /** One turn is asked for at a time, and each asks for the next: what goes is chosen when there is a place, not before. */
+  turnAsked = false;
+
+  constructor(count: number, isOwn: boolean) {
+    this.gate = pLimit(count);
+    this.isOwn = isOwn;
+  }
+}
+
 export class Admission {
   readonly #limit: ConcurrencyLimit;
   readonly #clock: Clock;
@@ -33,10 +50,10 @@ export class Admission {
   readonly #queue: WorkQueue;
   readonly #waiting = new Map<Work, Waiting>();
   readonly #pace: Pace | undefined;
-  readonly #gate: ReturnType<typeof pLimit>;
-  #running = 0;
-  /** One turn is asked for at a time, and each asks for the next: what goes is chosen when there is a place, not before. */
-  #turnAsked = false;
+  readonly #hung: HungWork;
+  readonly #shared: Places;
+  /** The own ones first: what gets one of them leaves a shared one to others. */
+  readonly #places: readonly Places[];
   #cancelPaceTimer: (() => void) | undefined;
 
   constructor(limit: ConcurrencyLimit, clock: Clock, options: AdmissionOptions) {
@@ -45,9 +62,11 @@ export class Admission {
     this.#options = options;
     this.#queue = new WorkQueue(options.handlerLimits);
     this.#pace = options.pace && new Pace(clock, options.pace);
-    this.#gate = pLimit(limit.value);
+    this.#hung = new HungWork(clock, options.hung);
+    this.#shared = new Places(limit.value, false);
+    this.#places = options.ownPlaces === 0 ? [this.#shared] : [new Places(options.ownPlaces, true), this.#shared];
     limit.onMove = () => {
-      this.#gate.concurrency = limit.value;
+      this.#shared.gate.concurrency = limit.value;
     };
   }
 
@@ -60,8 +79,13 @@ export class Admission {
     return new Promise((resolve, reject) => {
       this.#waiting.set(work, { sinceMs: this.#clock.now(), resolve, reject });
       this.#queue.add(work);
-      this.#askTurn();
+      this.#askTurns();
     });
+  }
+
+  /** Whether somebody waits for it has changed; without effect on what is not queued. */
+  moved(work: Work): void {
+    this.#queue.moved(work);
   }
 
   /** Takes back work that is queued: it will not run, and its `admit` stays unanswered. Without effect on any other. */
@@ -72,6 +96,7 @@ export class Admission {
   /** Ends its timers; what is queued stays queued. */
   close(): void {
     this.#limit.close();
+    this.#hung.close();
     this.#cancelPaceTimer?.();
   }
 
@@ -82,7 +107,12 @@ export class Admission {
 
   /** Work that has a place now. */
   get inFlight(): number {
-    return this.#running;
+    return this.#places.reduce((total, { taken }) => total + taken, 0);
+  }
+
+  /** Work that runs without a place, for it hangs. */
+  get hung(): number {
+    return this.#hung.size;
   }
 
   /** Work that waits for its turn. */
@@ -95,52 +125,62 @@ export class Admission {
     return this.#queue.sizes;
   }
 
-  #askTurn(): void {
-    if (this.#turnAsked) return;
+  #askTurns(): void {
+    for (const places of this.#places) this.#askTurn(places);
+  }
+
+  #askTurn(places: Places): void {
+    if (places.turnAsked) return;
+    const isOwnPlace = places.isOwn;
     const waitMs = this.#pace?.waitMs ?? 0;
-    if (this.#queue.mayTake(waitMs === 0)) {
-      this.#turnAsked = true;
-      void this.#gate(() => this.#takeTurn());
-    } else if (this.#queue.mayTake(true)) {
+    if (this.#queue.mayTake({ isOwnPlace, paceAllows: waitMs === 0 })) {
+      places.turnAsked = true;
+      void places.gate(() => this.#takeTurn(places));
+    } else if (this.#queue.mayTake({ isOwnPlace, paceAllows: true })) {
       this.#cancelPaceTimer ??= this.#clock.after(waitMs, () => {
         this.#cancelPaceTimer = undefined;
-        this.#askTurn();
+        this.#askTurns();
       });
     }
   }
 
-  async #takeTurn(): Promise<void> {
-    this.#turnAsked = false;
+  async #takeTurn(places: Places): Promise<void> {
+    places.turnAsked = false;
+    const isOwnPlace = places.isOwn;
     // The limit may have gone down since the turn was given.
-    const hasPlace = this.#running < this.#limit.value;
-    const work = hasPlace ? this.#queue.take((this.#pace?.waitMs ?? 0) === 0) : undefined;
+    const hasPlace = isOwnPlace || places.taken < this.#limit.value;
+    const paceAllows = (this.#pace?.waitMs ?? 0) === 0;
+    const work = hasPlace ? this.#queue.take({ isOwnPlace, paceAllows }) : undefined;
     const waiting = work && this.#waiting.get(work);
-    if (work === undefined || waiting === undefined) return this.#askTurn();
+    if (work === undefined || waiting === undefined) return this.#askTurns();
     this.#waiting.delete(work);
     if (isPaced(work)) this.#pace?.take();
     this.#options.admitted?.(work, this.#clock.now() - waiting.sinceMs);
-    this.#askTurn();
+    this.#askTurns();
 
-    this.#running += 1;
-    const end = this.#limit.begin(work);
-    const running = (async () => work.run())();
-    running.then(end, () => end(false));
-    running.then(waiting.resolve, waiting.reject);
-    await this.#whileInPlace(running);
-    this.#running -= 1;
-    this.#queue.ended(work);
-    this.#askTurn();
+    places.taken += 1;
+    await this.#whileInPlace(work, waiting);
+    places.taken -= 1;
+    if (!isOwnPlace) this.#queue.ended(work);
+    this.#askTurns();
   }
 
-  /** Until it has ended or has had its place for long enough. */
-  #whileInPlace(running: Promise<unknown>): Promise<void> {
-    return new Promise((resolve) => {
-      const cancel = this.#clock.after(this.#options.placeMs, resolve);
-      const leave = () => {
-        cancel();
-        resolve();
+  /** Runs it. Resolves when it has ended or hangs. */
+  #whileInPlace(work: Work, waiting: Waiting): Promise<void> {
+    return new Promise((leave) => {
+      const counted = this.#limit.begin(work);
+      const running = (async () => work.run())();
+      const ended = this.#hung.begin(work, () => {
+        counted.hangs();
+        leave();
+      });
+      const end = (succeeded: boolean) => {
+        counted.ended(succeeded);
+        ended(succeeded);
+        leave();
       };
-      running.then(leave, leave);
+      running.then(end, () => end(false));
+      running.then(waiting.resolve, waiting.reject);
     });
   }
 }

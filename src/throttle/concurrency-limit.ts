@@ -1,21 +1,27 @@
 /** How much work may run at once, as the admission sees it. */
 import type { Work } from './work-queue.js';
 
+/** Work that the limit was told of. */
+export interface Counted {
+  /** Called at most once, before it has ended: it hangs, and is no load any more. */
+  hangs(): void;
+  /** Called once: whether it did what it was to do. */
+  ended(succeeded: boolean): void;
+}
+
+const uncounted: Counted = { hangs: () => {}, ended: () => {} };
+
 export interface ConcurrencyLimit {
   /** From 1 up, Infinity included. */
   readonly value: number;
   /** Set by the admission: called after `value` has moved. */
   onMove: () => void;
-  /**
-   * Work begins.
-   *
-   * @returns To be called once, when it has ended, also if it lost its place before: whether it did what it was to do.
-   */
-  begin(work: Pick<Work, 'kind' | 'deadlineMs'>): (succeeded: boolean) => void;
+  /** Work begins. */
+  begin(work: Pick<Work, 'kind' | 'deadlineMs'>): Counted;
   /** Ends its timers. */
   close(): void;
 }
 
 export function fixedLimit(value: number): ConcurrencyLimit {
-  return { value, onMove: () => {}, begin: () => () => {}, close: () => {} };
+  return { value, onMove: () => {}, begin: () => uncounted, close: () => {} };
 }

@@ -1,7 +1,8 @@
 /**
- * Work that waits for its turn, and which of it is next: by importance, within a class first come, first served, and no class waits
- * forever. Knows neither time nor how much may run.
+ * Work that waits for its turn, and which of it is next: by importance, within a class what somebody waits for, then first come, first
+ * served, and no class waits forever. Knows neither time nor how much may run.
  */
+import { ArrivalOrder, type Arrived } from './arrival-order.js';
 
 /** What asks for a turn, the most important first: what is begun is finished before more is begun. */
 export const workClasses = ['static', 'critical', 'start', 'container', 'podSandbox'] as const;
@@ -19,12 +20,27 @@ export interface Urgency {
   readonly deadlineMs?: number | undefined;
 }
 
+/** What is known of work that takes too long, in ms. */
+export interface Overdue {
+  readonly tookMs: number;
+  /** The most that others of its sort took lately; undefined: none has ended. */
+  readonly usualMs: number | undefined;
+}
+
 export interface Work extends Urgency {
   readonly kind: WorkKind;
   /** The runtime handler asked for. */
   readonly handler?: string | undefined;
+  /** Whether somebody waits for it now; default true. */
+  readonly isAwaited?: boolean;
+  /** How often it was given up before; default 0. */
+  readonly givenUp?: number;
   /** Called at most once. @returns Whether it did what it was to do. */
   run(): Promise<boolean>;
+  /** It has taken so long that it does not count as load any more. */
+  hangs?(overdue: Overdue): void;
+  /** To be cut short, for it has taken far longer than others; undefined: it cannot be. */
+  giveUp?(overdue: Overdue): void;
 }
 
 export function classOf({ importance, kind }: Work): WorkClass {
@@ -47,8 +63,8 @@ interface Lane {
   /** Undefined: no handler with a limit. */
   readonly handler: string | undefined;
   readonly paced: boolean;
-  /** By order of arrival, with their number in it. */
-  readonly works: Map<Work, number>;
+  readonly awaited: ArrivalOrder<Work>;
+  readonly unawaited: ArrivalOrder<Work>;
 }
 
 interface Line {
@@ -57,17 +73,25 @@ interface Line {
   passedOver: number;
 }
 
-interface Candidate {
+interface Candidate extends Arrived<Work> {
   readonly line: Line;
   readonly lane: Lane;
-  readonly work: Work;
-  readonly number: number;
+  readonly isAwaited: boolean;
+}
+
+/** What may be taken. */
+export interface Conditions {
+  /** Whether paced work may go now. */
+  readonly paceAllows: boolean;
+  /** A place of the node's own pods, beyond every limit. */
+  readonly isOwnPlace: boolean;
 }
 
 export class WorkQueue {
   readonly #handlerLimits: ReadonlyMap<string, number>;
   readonly #running = new Map<string, number>();
   readonly #lines: readonly Line[] = workClasses.map((name) => ({ class: name, lanes: new Map(), passedOver: 0 }));
+  readonly #numbers = new Map<Work, number>();
   #arrivals = 0;
   #lastWasOverdue = false;
 
@@ -82,61 +106,79 @@ export class WorkQueue {
     return Object.fromEntries(sizes) as Record<WorkClass, number>;
   }
 
-  get size(): number {
-    return this.#lines.reduce((total, line) => total + sizeOf(line), 0);
-  }
-
   add(work: Work): void {
-    const { lanes } = this.#lineOf(work);
-    const lane = this.#laneKey(work);
-    const found = lanes.get(lane) ?? { handler: this.#limited(work), paced: isPaced(work), works: new Map() };
-    lanes.set(lane, found);
-    found.works.set(work, this.#arrivals++);
+    const number = this.#arrivals++;
+    this.#numbers.set(work, number);
+    this.#put({ number, item: work });
   }
 
   /** Takes it back; without effect where it does not wait. */
   delete(work: Work): void {
+    const number = this.#numbers.get(work);
+    if (number === undefined) return;
+    this.#numbers.delete(work);
     const line = this.#lineOf(work);
-    line.lanes.get(this.#laneKey(work))?.works.delete(work);
+    this.#takeOut(this.#laneOf(line, work), number);
     if (sizeOf(line) === 0) line.passedOver = 0;
   }
 
-  /** @param paceAllows Whether paced work may go now. */
-  mayTake(paceAllows: boolean): boolean {
-    return this.#lines.some((line) => this.#firstOf(line, paceAllows) !== undefined);
+  /** Whether somebody waits for it has changed. It keeps its place among those it is with now. */
+  moved(work: Work): void {
+    const number = this.#numbers.get(work);
+    if (number === undefined) return;
+    this.#takeOut(this.#laneOf(this.#lineOf(work), work), number);
+    this.#put({ number, item: work });
   }
 
-  /** Takes out what is next. It counts as running for its handler until `ended`. */
-  take(paceAllows: boolean): Work | undefined {
-    const ready = this.#lines.flatMap((line) => this.#firstOf(line, paceAllows) ?? []);
+  mayTake(conditions: Conditions): boolean {
+    return this.#lines.some((line) => this.#firstOf(line, conditions) !== undefined);
+  }
+
+  /** Takes out what is next. Unless it has an own place, it counts as running for its handler until `ended`. */
+  take(conditions: Conditions): Work | undefined {
+    const ready = this.#lines.flatMap((line) => this.#firstOf(line, conditions) ?? []);
     const [first] = ready;
     if (first === undefined) return undefined;
     const overdue = this.#lastWasOverdue ? undefined : mostOverdue(ready);
     const next = overdue ?? first;
     this.#lastWasOverdue = overdue !== undefined;
     for (const { line } of ready.slice(ready.indexOf(next) + 1)) line.passedOver += 1;
-    const { line, lane, work } = next;
-    lane.works.delete(work);
+    const { line, lane, item: work, number } = next;
+    this.#numbers.delete(work);
+    this.#takeOut(lane, number);
     line.passedOver = 0;
-    this.#count(lane.handler, 1);
+    if (!conditions.isOwnPlace) this.#count(lane.handler, 1);
     return work;
   }
 
-  /** Work that was taken is out no more. */
+  /** Work that was taken, for no own place, is out no more. */
   ended(work: Work): void {
     this.#count(this.#limited(work), -1);
   }
 
-  /** What came first of what may go. */
-  #firstOf(line: Line, paceAllows: boolean): Candidate | undefined {
+  #put(arrived: Arrived<Work>): void {
+    const { item: work } = arrived;
+    const lane = this.#laneOf(this.#lineOf(work), work);
+    (work.isAwaited === false ? lane.unawaited : lane.awaited).add(arrived);
+  }
+
+  #takeOut({ awaited, unawaited }: Lane, number: number): void {
+    awaited.delete(number);
+    unawaited.delete(number);
+  }
+
+  /** What is next of what may go. */
+  #firstOf(line: Line, { paceAllows, isOwnPlace }: Conditions): Candidate | undefined {
+    if (isOwnPlace && !ownClasses.has(line.class)) return undefined;
     let first: Candidate | undefined;
     for (const lane of line.lanes.values()) {
-      if ((lane.paced && !paceAllows) || !this.#hasRoom(lane.handler)) continue;
-      // Not in a loop over the map: an iterator that is held for long keeps all that was ever in it.
-      const [oldest] = lane.works;
-      if (oldest === undefined) continue;
-      const [work, number] = oldest;
-      if (first === undefined || number < first.number) first = { line, lane, work, number };
+      if ((lane.paced && !paceAllows) || !(isOwnPlace || this.#hasRoom(lane.handler))) continue;
+      const isAwaited = lane.awaited.first !== undefined;
+      const arrived = lane.awaited.first ?? lane.unawaited.first;
+      if (arrived === undefined) continue;
+      const goesFirst =
+        first === undefined || (isAwaited === first.isAwaited ? arrived.number < first.number : isAwaited);
+      if (goesFirst) first = { line, lane, isAwaited, ...arrived };
     }
     return first;
   }
@@ -154,8 +196,13 @@ export class WorkQueue {
     return handler !== undefined && this.#handlerLimits.has(handler) ? handler : undefined;
   }
 
-  #laneKey(work: Work): string {
-    return `${isPaced(work)} ${this.#limited(work) ?? ''}`;
+  #laneOf({ lanes }: Line, work: Work): Lane {
+    const handler = this.#limited(work);
+    const paced = isPaced(work);
+    const key = `${paced} ${handler ?? ''}`;
+    const lane = lanes.get(key) ?? { handler, paced, awaited: new ArrivalOrder(), unawaited: new ArrivalOrder() };
+    lanes.set(key, lane);
+    return lane;
   }
 
   #lineOf(work: Work): Line {
@@ -165,8 +212,11 @@ export class WorkQueue {
   }
 }
 
+/** Those that work of the node's own pods is in. */
+const ownClasses: ReadonlySet<WorkClass> = new Set(['static', 'critical']);
+
 function sizeOf({ lanes }: Line): number {
-  return [...lanes.values()].reduce((total, { works }) => total + works.size, 0);
+  return [...lanes.values()].reduce((total, { awaited, unawaited }) => total + awaited.size + unawaited.size, 0);
 }
 
 function mostOverdue(ready: readonly Candidate[]): Candidate | undefined {

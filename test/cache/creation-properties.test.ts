@@ -1,5 +1,5 @@
 /**
- * Random lives of creations: requests, leaves, failures, uses, ends, attempts up and down, evictions and time, over a runtime that reserves
+ * Random lives of creations: requests, leaves, failures, uses, ends, givings up, attempts up and down, evictions and time, over a runtime that reserves
  * names as real ones do. `HOLDFAST_PROPERTY_RUNS=100000` plays more of them.
  */
 import fc from 'fast-check';
@@ -158,7 +158,7 @@ class World {
   readonly store = new CreationStore<string, string>(
     this.runtime,
     this.guard,
-    plainAdmission(2, this.clock),
+    plainAdmission(2, this.clock, { hung: { deadlineShare: 1, most: 2, giveUp: { times: 2, leastMs: 3_000 } } }),
     this.clock,
     {
       step: (_, { made }, { why }) => {

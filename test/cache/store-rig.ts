@@ -11,6 +11,7 @@ import {
 import type { CreationGuard } from '../../src/cache/preparation.js';
 import type { ContainerItem } from '../../src/cri/container-items.js';
 import { messageType } from '../../src/cri/schema.js';
+import type { AdmissionOptions } from '../../src/throttle/admission.js';
 import { ManualClock, settle } from '../support/manual-clock.js';
 import { plainAdmission } from '../support/plain-admission.js';
 
@@ -149,7 +150,9 @@ export class TestGuard implements CreationGuard {
 
 export type StoreRig = ReturnType<typeof setUp>;
 
-export function setUp(options: Partial<CreationStoreOptions & { limit: number }> = {}) {
+export function setUp(
+  options: Partial<CreationStoreOptions & { limit: number; admission: Partial<AdmissionOptions> }> = {},
+) {
   const runtime = new TestRuntime();
   const guard = new TestGuard();
   const clock = new ManualClock();
@@ -160,7 +163,7 @@ export function setUp(options: Partial<CreationStoreOptions & { limit: number }>
   const store = new CreationStore<string, string>(
     runtime,
     guard,
-    plainAdmission(options.limit ?? 100, clock),
+    plainAdmission(options.limit ?? 100, clock, options.admission),
     clock,
     {
       step: (step, creation, detail) => {

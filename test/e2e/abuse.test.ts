@@ -246,7 +246,7 @@ const abuses: readonly Abuse[] = [
   },
   {
     name: 'resets of small creations',
-    flags: ['--max-creations', '1', '--max-entries', '500'],
+    flags: ['--max-creations', '1', '--max-hung', '0', '--max-entries', '500'],
     runtime: hanging,
     creates: false,
     seen: dropped,
@@ -254,7 +254,7 @@ const abuses: readonly Abuse[] = [
   },
   {
     name: 'resets of large creations',
-    flags: ['--max-creations', '1'],
+    flags: ['--max-creations', '1', '--max-hung', '0'],
     runtime: hanging,
     creates: false,
     // The handler is in the fingerprint too.

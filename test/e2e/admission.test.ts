@@ -114,9 +114,12 @@ t.test(
   },
 );
 
+/** However long something takes and whosever it is. */
+const fixed = ['--admission', 'fixed', '--max-hung', '0', '--own-places', '0', '--max-creations'];
+
 t.test('never more creations and starts at once than --max-creations', { skip }, async (t) => {
   const limit = 4;
-  const { containerd, holdfast } = await setUp(t, ['--admission', 'fixed', '--max-creations', String(limit)]);
+  const { containerd, holdfast } = await setUp(t, [...fixed, String(limit)]);
   const [early, late] = [podsOf(containerd, 2), podsOf(containerd, 10)];
   const gate = 600;
   containerd.setStartDelay(gate);
@@ -136,7 +139,7 @@ t.test('never more creations and starts at once than --max-creations', { skip },
 
 t.test('a pod of kube-system begins before those that waited longer', { skip }, async (t) => {
   const limit = 4;
-  const { containerd, holdfast } = await setUp(t, ['--admission', 'fixed', '--max-creations', String(limit)]);
+  const { containerd, holdfast } = await setUp(t, [...fixed, String(limit)]);
   const logged = (uid: string | undefined) =>
     holdfast.logged('that a pod is queued', (line) => line.step === 'queued' && line.uid === uid, upMs);
   const pods = podsOf(containerd, limit + 30);

@@ -1,6 +1,7 @@
 /** Admission as the kubelet and the operator see it: through the socket, in the metrics and in the log. */
 import { status } from '@grpc/grpc-js';
-import t from 'tap';
+import t, { type Test } from 'tap';
+import type { HoldfastConfig } from '../../src/config/config.js';
 import { settle } from '../support/manual-clock.js';
 import { Rig } from '../support/rig.js';
 
@@ -10,7 +11,9 @@ const gauge = async (rig: Rig, name: string) => {
 };
 
 t.test('static pods go first, then critical namespaces, starts, containers, and pod sandboxes last', async (t) => {
-  const rig = await Rig.start(t, { config: { admission: 'fixed', maxCreations: 1, criticalNamespaces: ['infra'] } });
+  const rig = await Rig.start(t, {
+    config: { admission: 'fixed', maxCreations: 1, ownPlaces: 0, criticalNamespaces: ['infra'] },
+  });
   const user = rig.pod({ uid: 'user' });
   const sandbox = await rig.podSandbox(user);
   const create = (name: string) =>
@@ -70,7 +73,7 @@ t.test('a start of a critical pod’s container is critical', async (t) => {
   t.same(begun, [critical.container_id, plain.container_id]);
 });
 
-t.test('with 100 creations queued, a replay and a join are answered, and a critical pod is next', async (t) => {
+t.test('with 100 creations queued, a replay and a join are answered, and a critical pod does not wait', async (t) => {
   const rig = await Rig.start(t, { config: { admission: 'fixed', maxCreations: 1 } });
   const there = await rig.podSandbox(rig.pod({ uid: 'there' }));
   const hold = rig.runtime.hold('runPodSandbox', (name) => name.includes('running'));
@@ -118,7 +121,7 @@ t.test('with admission off everything is carried out at once', async (t) => {
 
 t.test('the limit goes down when a creation was late, and metrics and log say so', async (t) => {
   const rig = await Rig.start(t, {
-    config: { startCreations: 4, maxCreations: 4 },
+    config: { startCreations: 4, maxCreations: 4, maxHung: 0 },
     readPressure: () => ({ avg10: 12.5, stalledMs: Number.POSITIVE_INFINITY }),
   });
   t.same(await gauge(rig, 'holdfast_admission_limit'), { '': '4' });
@@ -180,4 +183,122 @@ t.test('what keeps failing is held back, and its caller’s deadline is kept', a
   await rig.clock.advance(2_000);
   t.equal((await patient).pod_sandbox_id, rig.runtime.sandboxes[0]?.id);
   t.equal(rig.runtime.calls('RunPodSandbox').length, 4);
+});
+
+/** How long the deadline of a kubelet's RunPodSandbox is by default, in ms. */
+const kubeletMs = 240_000;
+
+/** 16 pod sandboxes are asked for that never get done. */
+async function hangingPods(t: Test, config: Partial<HoldfastConfig>, handler = '') {
+  const rig = await Rig.start(t, { config });
+  const hold = rig.runtime.hold('runPodSandbox', (name) => name.includes('hanging'));
+  t.teardown(() => hold.release());
+  const run = (uid: string, more: { namespace?: string; annotations?: Record<string, string> } = {}) =>
+    rig.client.call('RunPodSandbox', rig.pod({ uid, ...more }).runPodSandboxRequest(handler), {
+      deadlineMs: kubeletMs,
+    });
+  for (let n = 0; n < 16; n++) run(`hanging-${n}`).catch(() => {});
+  await rig.step('queued', 'podSandbox', 16);
+  await settle();
+  return { rig, run };
+}
+
+const cases: Readonly<Record<string, readonly [Partial<HoldfastConfig>, string?]>> = {
+  'all defaults and no pressure to be read': [{ pressureCpu: 'off', pressureIo: 'off', pressureMemory: 'off' }],
+  'a fixed limit': [{ admission: 'fixed', maxCreations: 8 }],
+  'a limit of their runtime handler': [{ handlerLimits: [{ handler: 'kata', limit: 8 }] }, 'kata'],
+};
+
+for (const [name, [config, handler]] of Object.entries(cases)) {
+  t.test(
+    `rule 15: 16 pods that hang keep static and critical ones back not at all, others for seconds: ${name}`,
+    async (t) => {
+      const { rig, run } = await hangingPods(t, config, handler);
+      await run('proxy', { annotations: { 'kubernetes.io/config.source': 'file' } });
+      await run('dns', { namespace: 'kube-system' });
+      const healthy = run('healthy');
+      await rig.step('queued', 'podSandbox', 19);
+      await rig.clock.advance(9_000);
+      t.match(await healthy, { pod_sandbox_id: /./ });
+      t.same(await gauge(rig, 'holdfast_hung'), { '': '16' });
+      t.match(
+        rig.lines.find(({ step, uid }) => step === 'hangs' && uid === 'hanging-0'),
+        { level: 30, kind: 'podSandbox', tookMs: /^[24]000$/ },
+      );
+    },
+  );
+}
+
+t.test('rule 15: with no more than so much that hangs, the rest waits for as much to end', async (t) => {
+  const { rig, run } = await hangingPods(t, { admission: 'fixed', maxCreations: 8, maxHung: 10 });
+  const healthy = run('healthy');
+  await rig.step('queued', 'podSandbox', 17);
+  await rig.clock.advance(9_000);
+  t.equal(rig.runtime.calls('RunPodSandbox').length, 17, '10 that hang and 7 that would');
+  t.match(await healthy, { pod_sandbox_id: /./ });
+});
+
+t.test(
+  'rule 15: a queued creation that nobody waits for any more goes after those that somebody waits for',
+  async (t) => {
+    const rig = await Rig.start(t, { config: { admission: 'fixed', maxCreations: 1, maxHung: 0 } });
+    const hold = rig.runtime.hold('runPodSandbox', (name) => name.includes('blocker'));
+    const asked = [rig.podSandbox(rig.pod({ uid: 'blocker' }))];
+    await hold.arrived();
+    const left = new AbortController();
+    for (const uid of ['deleted-0', 'deleted-1']) {
+      const request = rig.pod({ uid }).runPodSandboxRequest();
+      rig.client.call('RunPodSandbox', request, { signal: left.signal }).catch(() => {});
+    }
+    await rig.step('queued', 'podSandbox', 3);
+    for (const uid of ['alive-0', 'alive-1']) asked.push(rig.podSandbox(rig.pod({ uid })));
+    await rig.step('queued', 'podSandbox', 5);
+    left.abort();
+    await rig.step('waiter left', 'podSandbox', 2);
+    hold.release();
+    await Promise.all(asked);
+    await rig.step('started', 'podSandbox', 5);
+    const begun = rig.lines.filter(({ step }) => step === 'started').map(({ uid }) => uid);
+    t.same(begun, ['blocker', 'alive-0', 'alive-1', 'deleted-0', 'deleted-1']);
+  },
+);
+
+t.test(
+  'a creation that takes far longer than others is cancelled and made anew, and whoever waits waits on',
+  async (t) => {
+    const rig = await Rig.start(t, { config: { giveUpAfterMs: 60_000 } });
+    const hold = rig.runtime.hold('runPodSandbox', (name) => name.includes('hanging'));
+    const hanging = rig.podSandbox(rig.pod({ uid: 'hanging' }));
+    await hold.arrived();
+    await rig.podSandbox(rig.pod({ uid: 'other' }));
+    await rig.clock.advance(59_999);
+    t.equal(rig.runtime.calls('RunPodSandbox').length, 2);
+    await rig.clock.advance(1);
+    await rig.step('given up', 'podSandbox');
+    hold.release();
+    t.equal(await hanging, rig.runtime.sandboxes.at(-1)?.id);
+    t.equal(rig.runtime.sandboxes.length, 2);
+    t.match(
+      rig.lines.find(({ step }) => step === 'given up'),
+      { level: 40, uid: 'hanging', tookMs: 60_000, usualMs: 0, times: 1 },
+    );
+    t.same(await gauge(rig, 'holdfast_given_up_total'), { '{kind="podSandbox"}': '1' });
+  },
+);
+
+t.test('what no request gets any more is not made anew when it is given up', async (t) => {
+  const rig = await Rig.start(t, { config: { giveUpAfterMs: 60_000 } });
+  const hold = rig.runtime.hold('createContainer', (name) => name.includes('hanging'));
+  const pod = rig.pod();
+  const podSandboxId = await rig.podSandbox(pod);
+  const create = (name: string) =>
+    rig.client.call('CreateContainer', pod.createContainerRequest(podSandboxId, { image: 'app', name }));
+  const hanging = t.rejects(create('hanging'));
+  await hold.arrived();
+  await create('other');
+  await rig.client.call('StopPodSandbox', { pod_sandbox_id: podSandboxId });
+  await rig.clock.advance(60_000);
+  await hanging;
+  await rig.clock.advance(600_000);
+  t.equal(rig.runtime.calls('CreateContainer').length, 2);
 });

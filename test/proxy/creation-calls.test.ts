@@ -33,7 +33,7 @@ function setUp(t: Test) {
       store: store as unknown as CreationStore<Origin, UpstreamAnswer>,
       starts: {} as StartStore<Origin, UpstreamAnswer>,
       logs: podLogLinks(false, log),
-      load: () => ({ limit: 8, pressure: new Map() }),
+      load: () => ({ hung: 0, limit: 8, pressure: new Map() }),
       clock,
       metrics,
       log,

@@ -118,13 +118,49 @@ t.test('a rate lets as many begin at once as it has in a second, or the configur
   }
 });
 
-t.test('work that takes longer than four minutes keeps nobody else back', async (t) => {
-  const { ask, running, clock } = stage({ admission: 'fixed', maxCreations: 1 });
-  await ask(2);
-  await clock.advance(239_999);
+t.test('so much that hangs keeps nobody else back', async (t) => {
+  const { ask, running, clock, metrics } = stage({ admission: 'fixed', maxCreations: 1, maxHung: 2 });
+  await ask(9);
+  await clock.advance(60_000);
+  t.equal(running.length, 3);
+  t.match(await metrics.registry.metrics(), /^holdfast_hung 2$/m);
+});
+
+t.test('before anything is known work hangs after late-after percent of its deadline', async (t) => {
+  const { ask, running, clock } = stage({ admission: 'fixed', maxCreations: 1, lateAfter: 30 });
+  await ask(2, { deadlineMs: 10 * second });
+  await clock.advance(3 * second - 1);
   t.equal(running.length, 1);
   await clock.advance(1);
   t.equal(running.length, 2);
+});
+
+t.test('static and critical work has places of its own', async (t) => {
+  const { ask, running } = stage({ admission: 'fixed', maxCreations: 1, ownPlaces: 2, maxHung: 0 });
+  await ask(3);
+  await ask(2, { importance: 'static' });
+  await ask(2, { importance: 'critical' });
+  t.equal(running.length, 3);
+});
+
+t.test('work is given up as it is configured', async (t) => {
+  const givenUpMs = async (config: Partial<HoldfastConfig>) => {
+    const { ask, end, clock } = stage({ admission: 'off', ...config });
+    let atMs: number | undefined;
+    await ask(1, {
+      run: () => new Promise(() => {}),
+      giveUp: ({ tookMs }) => (atMs = tookMs),
+      deadlineMs: 20 * second,
+    });
+    await ask(1);
+    await end(9 * second);
+    await clock.advance(800 * second);
+    return atMs;
+  };
+  t.equal(await givenUpMs({}), 90 * second, '10 times as long as the other');
+  t.equal(await givenUpMs({ giveUpTimes: 3 }), 40 * second, 'twice its deadline');
+  t.equal(await givenUpMs({ giveUpTimes: 3, giveUpAfterMs: 50 * second }), 50 * second);
+  t.equal(await givenUpMs({ giveUpTimes: 'off', giveUpAfterMs: 50 * second }), undefined);
 });
 
 t.test('a resource whose threshold is off is not read, and each other is held to its own', async (t) => {
@@ -168,7 +204,7 @@ t.test('pressure that cannot be read is said, with what the system said', async 
 });
 
 t.test('the metrics say what waits, what runs and how long it waited', async (t) => {
-  const { ask, metrics, end } = stage({ admission: 'fixed', maxCreations: 1 });
+  const { ask, metrics, end } = stage({ admission: 'fixed', maxCreations: 1, ownPlaces: 0, maxHung: 0 });
   await ask(1, { kind: 'start' });
   await ask(1, { kind: 'container' });
   await ask(1, { importance: 'static' });

@@ -6,7 +6,7 @@ import { UpstreamStatusError } from '../../src/proxy/upstream.js';
 
 const nowMs = 200_000;
 const wedgeAfterMs = 120_000;
-const load = { limit: 9, pressure: new Map([['cpu', 92.6]]) };
+const load = { limit: 9, hung: 0, pressure: new Map([['cpu', 92.6]]) };
 const say = (kind: Kind, progress: Progress | undefined) => progressText(kind, progress, nowMs, load, wedgeAfterMs);
 const waiting = (obstacle: Obstacle): Progress => ({ at: 'waiting', sinceMs: 0, for: obstacle });
 const busy = new UpstreamStatusError({ code: 2, message: 'device or resource busy', trailers: [] });

@@ -39,7 +39,7 @@ t.test('rule 18: who waits for work that runs is told so before its deadline, an
 });
 
 t.test('rule 18: who waits in the queue is told behind how many, and the limit', async (t) => {
-  const rig = await Rig.start(t, { config: { admission: 'fixed', maxCreations: 1 } });
+  const rig = await Rig.start(t, { config: { admission: 'fixed', maxCreations: 1, maxHung: 0 } });
   const hold = rig.runtime.hold('runPodSandbox');
   rig.podSandbox(rig.pod({ uid: 'first' })).catch(() => {});
   await hold.arrived();

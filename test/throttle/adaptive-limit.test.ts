@@ -20,7 +20,7 @@ function stage(options: Partial<AdaptiveLimitOptions> = {}) {
     ...options,
   });
   const begin = (count: number, deadlineMs: number | undefined = 10 * second, kind: WorkKind = 'podSandbox') =>
-    Array.from({ length: count }, () => limit.begin({ kind, deadlineMs }));
+    Array.from({ length: count }, () => limit.begin({ kind, deadlineMs }).ended);
   /** As much work as the limit allows, all of which takes as long. */
   const round = async (tookMs: number, deadlineMs?: number) => {
     const ends = begin(limit.value, deadlineMs);
@@ -173,13 +173,13 @@ t.test('it moves without being watched', async (t) => {
     decreaseFactor: 0.5,
     deadlineShare: 0.5,
   });
-  limit.begin({ kind: 'start' })(true);
+  limit.begin({ kind: 'start' }).ended(true);
   t.equal(limit.value, 2);
 });
 
 t.test('work without a deadline is never late', async (t) => {
   const { clock, limit } = stage();
-  const end = limit.begin({ kind: 'start' });
+  const { ended: end } = limit.begin({ kind: 'start' });
   await clock.advance(3_600 * second);
   end(true);
   t.equal(limit.value, 8);

@@ -3,7 +3,7 @@ import { fixedLimit } from '../../src/throttle/concurrency-limit.js';
 
 t.test('a fixed limit stays what it is, however work ends', (t) => {
   const limit = fixedLimit(3);
-  for (const succeeded of [true, false]) limit.begin({ kind: 'start' })(succeeded);
+  for (const succeeded of [true, false]) limit.begin({ kind: 'start' }).ended(succeeded);
   t.equal(limit.value, 3);
   limit.close();
   t.end();

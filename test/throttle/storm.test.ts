@@ -53,7 +53,8 @@ class Node {
     const admission = new Admission(limit, this.clock, {
       handlerLimits: new Map(),
       pace: undefined,
-      placeMs: Number.MAX_SAFE_INTEGER,
+      ownPlaces: 4,
+      hung: { deadlineShare: 0.5, most: 64, giveUp: undefined },
     });
     this.#admission = admission;
     for (let n = 0; n < pods; n += 1) void this.#pod(admission);

@@ -1,0 +1,172 @@
+/**
+ * Tells work that hangs from work that is slow: what takes far longer than others of its sort do now. It no longer counts as load, and
+ * where others succeed all the while it may be given up. Knows neither the limit nor the queue.
+ */
+import type { Clock } from '../clock.js';
+import { RecentTimes } from './recent-times.js';
+import type { Work } from './work-queue.js';
+
+export interface HungWorkOptions {
+  /** Before anything of its sort is known: work that took more than this share of its deadline hangs; above 0, at most 1. */
+  readonly deadlineShare: number;
+  /** How much of what hangs does not count as load; whatever hangs beside it keeps its place. */
+  readonly most: number;
+  /** Undefined: nothing is given up. */
+  readonly giveUp: GiveUpOptions | undefined;
+}
+
+export interface GiveUpOptions {
+  /** Work may take so many times as long as others of its sort did. */
+  readonly times: number;
+  /** And at least this long, in ms; undefined: twice its deadline, but no less than 30 s. */
+  readonly leastMs: number | undefined;
+}
+
+/** What hangs took more than this many times as long as its sort did lately. */
+const timesUsual = 2;
+
+/** And at least this long, in ms: a sort that takes a few ms may take a second without anything being wrong. */
+const leastMs = 2_000;
+
+/** Before anything of its sort is known nothing keeps others waiting for longer, in ms: on a node that starts, all may hang. */
+const unknownMs = 4_000;
+
+/** See {@link GiveUpOptions.leastMs}. Whoever waits shall have asked once more by then, and a slow CNI plugin have ended. */
+const deadlines = 2;
+const leastGiveUpMs = 30_000;
+
+/** What was given up and made anew may take this many times as long each time, so that what is slow after all gets done. */
+const morePatience = 4;
+
+/** Work that began no longer than this before another, in ms, began at the same time as far as the node is concerned. */
+const sameTimeMs = 1_000;
+
+interface Running {
+  readonly work: Work;
+  readonly sort: string;
+  readonly beganMs: number;
+  readonly deadlineMs: number;
+  /** Told once that it hangs. */
+  readonly hangs: () => void;
+  isHung: boolean;
+  isGivenUp: boolean;
+  /** Work of its sort has succeeded that began no earlier. */
+  isOvertaken: boolean;
+}
+
+export class HungWork {
+  readonly #clock: Clock;
+  readonly #options: HungWorkOptions;
+  readonly #times = new RecentTimes();
+  readonly #running = new Set<Running>();
+  #hung = 0;
+  #cancelTimer: (() => void) | undefined;
+
+  constructor(clock: Clock, options: HungWorkOptions) {
+    this.#clock = clock;
+    this.#options = options;
+  }
+
+  /** Work that hangs now, as far as it does not count as load. */
+  get size(): number {
+    return this.#hung;
+  }
+
+  /**
+   * Work begins.
+   *
+   * @param hangs Called at most once, when it no longer counts as load.
+   * @returns To be called once, when it has ended: whether it did what it was to do.
+   */
+  begin(work: Work, hangs: () => void): (succeeded: boolean) => void {
+    const running: Running = {
+      work,
+      sort: sortOf(work),
+      beganMs: this.#clock.now(),
+      deadlineMs: work.deadlineMs ?? Number.POSITIVE_INFINITY,
+      hangs,
+      isHung: false,
+      isGivenUp: false,
+      isOvertaken: false,
+    };
+    this.#running.add(running);
+    this.#look();
+    return (succeeded) => {
+      this.#running.delete(running);
+      if (running.isHung) this.#hung -= 1;
+      if (succeeded) this.#succeeded(running);
+      this.#look();
+    };
+  }
+
+  /** Ends its timer. */
+  close(): void {
+    this.#cancelTimer?.();
+  }
+
+  #succeeded({ sort, beganMs }: Running): void {
+    this.#times.succeeded(sort, this.#clock.now() - beganMs);
+    for (const other of this.#running) {
+      if (other.sort === sort && beganMs >= other.beganMs - sameTimeMs) other.isOvertaken = true;
+    }
+  }
+
+  /** Tells what hangs, gives up what is to be given up, and looks again when the next may be due. */
+  #look(): void {
+    const nowMs = this.#clock.now();
+    let nextMs = Number.POSITIVE_INFINITY;
+    for (const running of [...this.#running]) {
+      const hangsMs = this.#hangsMs(running);
+      if (hangsMs <= nowMs) this.#nowHangs(running);
+      else nextMs = Math.min(nextMs, hangsMs);
+      const givenUpMs = this.#givenUpMs(running);
+      if (givenUpMs <= nowMs) this.#nowGivenUp(running, nowMs);
+      else nextMs = Math.min(nextMs, givenUpMs);
+    }
+    this.#cancelTimer?.();
+    this.#cancelTimer =
+      nextMs === Number.POSITIVE_INFINITY ? undefined : this.#clock.after(nextMs - nowMs, () => this.#look());
+  }
+
+  /** When it counts as hung, in ms of the clock. */
+  #hangsMs({ sort, beganMs, deadlineMs, isHung }: Running): number {
+    if (isHung || this.#hung >= this.#options.most) return Number.POSITIVE_INFINITY;
+    const longestMs = this.#times.longestMs(sort);
+    if (longestMs !== undefined) return beganMs + Math.max(leastMs, timesUsual * longestMs);
+    return beganMs + Math.min(unknownMs, deadlineMs * this.#options.deadlineShare);
+  }
+
+  #nowHangs(running: Running): void {
+    running.isHung = true;
+    this.#hung += 1;
+    running.work.hangs?.({ tookMs: this.#clock.now() - running.beganMs, usualMs: this.#times.longestMs(running.sort) });
+    running.hangs();
+  }
+
+  /** When it is given up, in ms of the clock. */
+  #givenUpMs(running: Running): number {
+    const { giveUp } = this.#options;
+    const { work, beganMs, deadlineMs, isGivenUp, isOvertaken } = running;
+    if (giveUp === undefined || work.giveUp === undefined || isGivenUp) return Number.POSITIVE_INFINITY;
+    if (!isOvertaken && !this.#isFirstOfItsSort(running)) return Number.POSITIVE_INFINITY;
+    const atLeastMs = giveUp.leastMs ?? Math.max(leastGiveUpMs, deadlines * deadlineMs);
+    const patienceMs = Math.max(atLeastMs, giveUp.times * (this.#times.longestMs(running.sort) ?? 0));
+    return beganMs + patienceMs * morePatience ** (work.givenUp ?? 0);
+  }
+
+  /** With nothing to compare it with: whether it hangs or is slow, one more try tells. */
+  #isFirstOfItsSort({ sort, work: { givenUp = 0 } }: Running): boolean {
+    if (givenUp > 0 || this.#times.longestMs(sort) !== undefined) return false;
+    return [...this.#running].filter((other) => other.sort === sort).length === 1;
+  }
+
+  #nowGivenUp(running: Running, nowMs: number): void {
+    running.isGivenUp = true;
+    running.work.giveUp?.({ tookMs: nowMs - running.beganMs, usualMs: this.#times.longestMs(running.sort) });
+  }
+}
+
+/** What takes about as long. */
+function sortOf({ kind, handler = '' }: Work): string {
+  return `${kind} ${handler}`;
+}
