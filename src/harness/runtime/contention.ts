@@ -9,6 +9,8 @@ export interface ContentionOptions {
   readonly coefficient: number;
   /** How much work at once is not slowed down. */
   readonly cores: number;
+  /** Share of the time in which something else on the node stands still, whatever there is of work, from 0 to 1; default 0. */
+  readonly busy?: number;
 }
 
 /** As the kernel averages pressure (kernel/sched/psi.c: PSI_FREQ, EXP_10s). */
@@ -36,7 +38,7 @@ export class Contention {
   #stalledMs = 0;
   #totalStalledMs = 0;
   #averageDueMs: number;
-  #average = 0;
+  #average: number;
   #cancelTimer = (): void => undefined;
 
   constructor(clock: Clock, options: ContentionOptions) {
@@ -44,6 +46,7 @@ export class Contention {
     this.#options = options;
     this.#settledMs = clock.now();
     this.#averageDueMs = this.#settledMs + averageEveryMs;
+    this.#average = options.busy ?? 0;
   }
 
   /** Work under way. */
@@ -68,9 +71,10 @@ export class Contention {
     return 1 + coefficient * Math.max(0, this.running / this.#capacity - cores) ** 1.5;
   }
 
-  /** Share of the time in which some of the work stands still, from 0 to 1, where each does so by itself. */
+  /** Share of the time in which some of the work, or something else, stands still, from 0 to 1, where each does so by itself. */
   get stalledShare(): number {
-    return 1 - (1 / this.slowdown) ** this.running;
+    const { busy = 0 } = this.#options;
+    return 1 - (1 - busy) * (1 / this.slowdown) ** this.running;
   }
 
   /** The same, averaged over some 10 s, in percent: what the kernel shows as `avg10`. */
@@ -79,7 +83,7 @@ export class Contention {
     return 100 * this.#average;
   }
 
-  /** For how long some of the work has stood still since the start, in ms. */
+  /** For how long some of the work, or something else, has stood still since the start, in ms. */
   get totalStalledMs(): number {
     this.#settle();
     return this.#totalStalledMs;

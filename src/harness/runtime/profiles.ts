@@ -37,6 +37,11 @@ export function plainName(name: string): string {
   return [...parts.slice(0, -2), ...parts.slice(-1)].join('_');
 }
 
+/** The pod out of the reserved name of its sandbox: name and namespace, `web-0_default`. */
+export function podOf(sandboxName: string): string {
+  return sandboxName.replace(/^k8s_/, '').split('_').slice(0, 2).join('_');
+}
+
 /** @param ids Of what the name is reserved for, and of what is refused. */
 export function refusal(
   profile: Profile,

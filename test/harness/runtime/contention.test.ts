@@ -116,3 +116,20 @@ t.test('avg10 counts the part of its two seconds that stood still', async (t) =>
   await clock.advance(500);
   t.ok(Math.abs(contention.avg10 - (stalled / 4) * (1 - Math.exp(-0.2))) < 1e-6);
 });
+
+t.test('a node that is busy with other things shows so from the first moment, with work and without', async (t) => {
+  const clock = new ManualClock();
+  const contention = new Contention(clock, { coefficient: 0.125, cores: 4, busy: 0.3 });
+  const near = (actual: number, expected: number) => t.ok(Math.abs(actual - expected) < 1e-6, `${actual}`);
+  near(contention.avg10, 30);
+  await clock.advance(10_000);
+  near(contention.avg10, 30);
+  near(contention.totalStalledMs, 3_000);
+  const over = new AbortController();
+  setMaxListeners(0, over.signal);
+  for (let n = 0; n < 8; n += 1) void contention.carryOut(1_000_000, over.signal);
+  near(contention.stalledShare, 1 - 0.7 * 0.5 ** 8);
+  t.equal(contention.slowdown, 2, 'and is no slower for it');
+  over.abort();
+  near(contention.stalledShare, 0.3);
+});
