@@ -18,10 +18,16 @@ export interface ArmReport {
   readonly name: string;
   /** What it is, in a few words. */
   readonly title: string;
-  /** Every pod that was not deleted came to run, in each repeat. */
+  /** Pods that hang for ever in the simulated runtime, whatever is in front of it. Nobody waits for them. */
+  readonly neverRun: number;
+  /** Every other pod that was not deleted came to run, in each repeat. */
   readonly converged: boolean;
-  /** When half, 95 % and all of the pods ran; null: that many never did while they were watched. */
+  /** When half, 95 % and all of those ran; null: that many never did while they were watched. */
   readonly runningMs: Percentiles<'p50' | 'p95' | 'all'>;
+  /** The static ones among those; null: there are none. */
+  readonly staticPods: OwnPods | null;
+  /** Those in kube-system that are not static; null: there are none. */
+  readonly criticalPods: OwnPods | null;
   /** Pod sandboxes and containers the runtime began to make ÷ the different ones among them; ideal 1. */
   readonly creationsPerPod: number;
   /** Errors of RunPodSandbox, CreateContainer and StartContainer as the client saw them. */
@@ -45,6 +51,13 @@ export interface ArmReport {
   /** How long it was watched. */
   readonly durationMs: number;
   readonly timelines: readonly Timeline[];
+}
+
+/** Pods that the node itself needs. */
+export interface OwnPods {
+  readonly pods: number;
+  /** How long after it was asked for the last of them ran; null: not all of them did while they were watched. */
+  readonly allMs: number | null;
 }
 
 /** How often the work of pods was done: that is, each of their containers' processes run. */

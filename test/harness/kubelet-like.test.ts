@@ -49,6 +49,17 @@ t.test('pods are brought up with one sandbox and one container each when nothing
   );
 });
 
+t.test('a run does not wait for a pod that never runs, and tries to bring it up all the same', async (t) => {
+  const it = await bench(t);
+  const held = it.runtime.hold('runPodSandbox', (name) => name.startsWith('hung'));
+  const all = [...plans('web'), ...plans('hung').map((plan) => ({ ...plan, neverRuns: true }))];
+  const release = it.runtime.hold('startContainer');
+  const run = kubelet(it, { pods: all }).run(never);
+  await held.arrived();
+  release.release();
+  t.same((await run).map(isRunning), [true, false]);
+});
+
 t.test(
   'sandboxes slower than the deadline are begun with attempt 0 again and again, and nothing ever runs',
   async (t) => {

@@ -1,5 +1,5 @@
 /** From what was seen of the repeats of an arm to its figures. */
-import type { ArmReport, WorkDone } from '../report-data.js';
+import type { ArmReport, OwnPods, WorkDone } from '../report-data.js';
 
 /** What one run of an arm yields. */
 export type RunResult = Omit<ArmReport, 'name' | 'title'>;
@@ -13,12 +13,15 @@ export function armReport(name: string, title: string, runs: readonly [RunResult
   return {
     name,
     title,
+    neverRun: of(({ neverRun }) => neverRun),
     converged: runs.every(({ converged }) => converged),
     runningMs: {
       p50: orNull(({ runningMs }) => runningMs.p50),
       p95: orNull(({ runningMs }) => runningMs.p95),
       all: orNull(({ runningMs }) => runningMs.all),
     },
+    staticPods: ownPodsOf(runs.map(({ staticPods }) => staticPods)),
+    criticalPods: ownPodsOf(runs.map(({ criticalPods }) => criticalPods)),
     creationsPerPod: of(({ creationsPerPod }) => creationsPerPod),
     deadlineErrors: of(({ deadlineErrors }) => deadlineErrors),
     reservedErrors: of(({ reservedErrors }) => reservedErrors),
@@ -33,6 +36,12 @@ export function armReport(name: string, title: string, runs: readonly [RunResult
     durationMs: of(({ durationMs }) => durationMs),
     timelines: runs[0].timelines,
   };
+}
+
+/** They are the same in each run. */
+function ownPodsOf(runs: readonly (OwnPods | null)[]): OwnPods | null {
+  const [first] = runs;
+  return first ? { pods: first.pods, allMs: median(runs.map((own) => own?.allMs ?? null)) } : null;
 }
 
 function workOf(runs: readonly RunResult[]): RunResult['work'] {

@@ -5,11 +5,11 @@ import { systemClock } from '../../clock.js';
 import { CriCaller } from '../cri-caller.js';
 import { KubeletLike } from '../kubelet/kubelet-like.js';
 import type { PodPlan } from '../kubelet/pod.js';
-import type { PodHistory } from '../kubelet/pod-history.js';
 import type { Work } from '../report-data.js';
 import { sleep } from '../sleep.js';
 import { percentile, perDifferent, type RunResult } from './arm-report.js';
 import type { Arm } from './arms.js';
+import { convergence } from './convergence.js';
 import { begunBy, type PodWork, workOf } from './holdfast-log.js';
 import { HoldfastProcess } from './holdfast-process.js';
 import type { NodeMaking, NodeUnderTest } from './node-under-test.js';
@@ -143,16 +143,6 @@ async function cleanUp(kubelet: KubeletLike, node: NodeUnderTest, signal: AbortS
   } finally {
     cancel();
   }
-}
-
-function convergence(
-  timelines: readonly PodHistory[],
-  plans: readonly PodPlan[],
-): Pick<RunResult, 'converged' | 'runningMs'> {
-  const stay = timelines.filter((_, n) => plans[n]?.deleteMs === undefined || plans[n].returnMs !== undefined);
-  const times = stay.flatMap((timeline) => upSince(timeline) ?? []);
-  const at = (share: number) => percentile(times, share, stay.length);
-  return { converged: times.length === stay.length, runningMs: { p50: at(0.5), p95: at(0.95), all: at(1) } };
 }
 
 /** Names without the attempt: more than one with the same text was made more than once. */

@@ -92,7 +92,7 @@ export class KubeletLike {
    *
    * @param signal Ends it; calls in flight are cancelled.
    * @param toTheEnd Whether to go on until the signal fires, whatever the pods do.
-   * @returns Once every pod runs, is over or was told to go, for good, or the signal has fired.
+   * @returns Once every pod that ever runs does, is over or was told to go, for good, or the signal has fired.
    */
   async run(signal: AbortSignal, toTheEnd = false): Promise<readonly PodHistory[]> {
     this.#startedMs = this.#clock.now();

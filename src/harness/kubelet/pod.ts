@@ -28,6 +28,8 @@ export interface PodPlan {
   readonly exits?: Readonly<Record<string, ExitPlan>>;
   /** Whether it comes from a file on the node rather than the API server. */
   readonly isStatic?: boolean;
+  /** Whether it is known beforehand that it cannot come to run: a run does not wait for it. A kubelet does not know. */
+  readonly neverRuns?: boolean;
 }
 
 /** Init containers first. */
@@ -77,9 +79,10 @@ export class Pod implements PodHistory {
     this.#lives += 1;
   }
 
-  /** Whether nothing more is to become of it: it is deleted or over, or it runs and does not end by itself. */
+  /** Whether nothing more is to become of it: it is deleted or over, it runs and does not end by itself, or it never will run. */
   get isSettled(): boolean {
-    const { returnMs } = this.plan;
+    const { returnMs, neverRuns } = this.plan;
+    if (neverRuns === true) return true;
     if (this.#lives < (returnMs === undefined ? 1 : 2)) return false;
     if (this.isDeleted || this.phase === 'succeeded' || this.phase === 'failed') return true;
     return this.phase === 'running' && !endsByItself(this.plan);

@@ -14,16 +14,30 @@ interface Definition {
   readonly note: string;
   readonly value: (arm: ArmReport) => number | null;
   readonly format: (value: number, arm: ArmReport) => string;
-  /** Whether it is left out where no arm has it. */
-  readonly isOptional?: boolean;
+  /** It is left out where it applies to no arm; default: to all. */
+  readonly applies?: (arm: ArmReport) => boolean;
 }
 
 export const none = '—';
 
-const definitions: readonly Definition[] = [
-  definition('50 % of pods ran after', 'since the arm began', (arm) => arm.runningMs.p50, seconds),
-  definition('95 % of pods ran after', 'since the arm began', (arm) => arm.runningMs.p95, seconds),
-  definition('all pods ran after', 'since the arm began', (arm) => arm.runningMs.all, seconds),
+const hung: Definition = {
+  ...definition('pods not expected to run', 'they hang for ever', (arm) => arm.neverRun, count),
+  applies: ({ neverRun }) => neverRun > 0,
+};
+
+/** @param pods What those are called that are expected to run. */
+const definitionsFor = (pods: string): readonly Definition[] => [
+  definition(`50 % of ${pods} ran after`, 'since the arm began', (arm) => arm.runningMs.p50, seconds),
+  definition(`95 % of ${pods} ran after`, 'since the arm began', (arm) => arm.runningMs.p95, seconds),
+  definition(`all ${pods} ran after`, 'since the arm began', (arm) => arm.runningMs.all, seconds),
+  {
+    ...definition('static pods ran after', 'all, since asked for', (arm) => arm.staticPods?.allMs ?? null, seconds),
+    applies: ({ staticPods }) => staticPods !== null,
+  },
+  {
+    ...definition('kube-system ran after', 'all, since asked for', (arm) => arm.criticalPods?.allMs ?? null, seconds),
+    applies: ({ criticalPods }) => criticalPods !== null,
+  },
   definition(
     'creations per pod',
     'begun by the runtime ÷ different ones',
@@ -37,11 +51,11 @@ const definitions: readonly Definition[] = [
   definition('highest attempt', 'of a container that ran', (arm) => arm.highestAttempt, count),
   {
     ...definition('work done exactly once', 'each container ran once', (arm) => arm.work?.once ?? null, ofPods),
-    isOptional: true,
+    applies: ({ work }) => work !== null,
   },
   {
     ...definition('work done more than once', 'a container ran again', (arm) => arm.work?.more ?? null, ofPods),
-    isOptional: true,
+    applies: ({ work }) => work !== null,
   },
   definition('duplicates', 'containers that ran twice at once', (arm) => arm.duplicatesAlive, count),
   definition('left over', 'after all pods were removed', (arm) => arm.leftOvers, count),
@@ -53,15 +67,28 @@ const definitions: readonly Definition[] = [
 
 export function figures({ arms }: Report): Figure[] {
   const direct = arms.find(({ name }) => name === 'direct');
+  const pods = arms.some(({ neverRun }) => neverRun > 0) ? 'other pods' : 'pods';
   const converged: Figure = {
-    name: 'all pods ran',
+    name: `all ${pods} ran`,
     note: 'in each repeat',
     cells: arms.map((arm) => ({ text: arm.converged ? 'yes' : 'no', ratio: undefined })),
   };
-  const shown = definitions.filter(
-    ({ value, isOptional }) => isOptional !== true || arms.some((arm) => value(arm) !== null),
-  );
-  const numbers = shown.map(({ name, note, value, format }) => ({
+  const applying = (definitions: readonly Definition[]) =>
+    definitions.filter(({ applies }) => applies === undefined || arms.some(applies));
+  return [
+    ...applying([hung]).map((definition) => figure(definition, arms, undefined)),
+    converged,
+    ...applying(definitionsFor(pods)).map((definition) => figure(definition, arms, direct)),
+  ];
+}
+
+/** @param direct What the others are compared with. */
+function figure(
+  { name, note, value, format }: Definition,
+  arms: readonly ArmReport[],
+  direct: ArmReport | undefined,
+): Figure {
+  return {
     name,
     note,
     cells: arms.map((arm) => {
@@ -71,8 +98,7 @@ export function figures({ arms }: Report): Figure[] {
         ratio: direct === undefined || arm === direct ? undefined : ratio(own, value(direct)),
       };
     }),
-  }));
-  return [converged, ...numbers];
+  };
 }
 
 export function seconds(ms: number): string {

@@ -64,12 +64,12 @@ ${legend}
 
 function armSummary(arm: ArmReport, at: number): Markup {
   const deleted = arm.timelines.filter(({ marks }) => marks.some(({ kind }) => kind === 'deleted')).length;
-  const wanted = arm.timelines.length - deleted;
+  const wanted = arm.timelines.length - deleted - arm.neverRun;
   const running = runningAtEnd(arm);
   const state =
     arm.runningMs.all === null
       ? `${running} of ${wanted} ran when the watch ended, after ${seconds(arm.durationMs)}`
-      : `all ran after ${seconds(arm.runningMs.all)}`;
+      : `all ${arm.neverRun > 0 ? `${wanted} that can ` : ''}ran after ${seconds(arm.runningMs.all)}`;
   return markup`<li>${swatch(at)}<div><b>${arm.name}</b> ${arm.title}<p class="${arm.converged ? 'good' : 'bad'}">${state}</p></div></li>`;
 }
 

@@ -2,8 +2,11 @@ import t from 'tap';
 import { armReport, percentile, perDifferent, type RunResult } from '../../../src/harness/bench/arm-report.js';
 
 const run: RunResult = {
+  neverRun: 0,
   converged: true,
   runningMs: { p50: 100, p95: 200, all: 300 },
+  staticPods: null,
+  criticalPods: null,
   creationsPerPod: 1,
   deadlineErrors: 2,
   reservedErrors: 0,
@@ -49,6 +52,14 @@ t.test('work is a median, and unknown where one run does not tell', async (t) =>
   t.strictSame(armReport('a', 'b', [worked(9, 0), worked(4, 5), worked(6, 3)]).work, { pods: 9, once: 6, more: 3 });
   t.equal(armReport('a', 'b', [worked(9, 0), run]).work, null);
   t.equal(armReport('a', 'b', [{ ...run, highestAttempt: 4 }]).highestAttempt, 4);
+});
+
+t.test('the node’s own pods ran when they did in the median, and never where they mostly did not', async (t) => {
+  const own = (allMs: number | null, pods = 4) => ({ ...run, staticPods: { pods, allMs } });
+  t.strictSame(armReport('a', 'b', [own(9), own(null), own(5)]).staticPods, { pods: 4, allMs: 9 });
+  t.strictSame(armReport('a', 'b', [own(null), own(7)]).staticPods, { pods: 4, allMs: null });
+  const critical = armReport('a', 'b', [{ ...run, neverRun: 3, criticalPods: { pods: 2, allMs: 8 } }]);
+  t.match(critical, { neverRun: 3, staticPods: null, criticalPods: { pods: 2, allMs: 8 } });
 });
 
 t.test('a percentile counts also those that have no value', async (t) => {

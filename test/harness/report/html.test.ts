@@ -67,6 +67,15 @@ t.test('a pod that was deleted is not missed', async (t) => {
   t.match(visible(between(html, 'class="arms"', '</ul>')), /1 of 1 ran when the watch ended/);
 });
 
+t.test('a pod that hangs for ever is not missed, and that there are such is said', async (t) => {
+  const ofArms = (...arms: Parameters<typeof report>[0]) =>
+    visible(between(reportHtml(report(arms)), 'class="arms"', '</ul>'));
+  t.match(ofArms(arm('direct', { ...stuck, neverRun: 1 })), /1 of 1 ran when the watch ended/);
+  t.match(ofArms(arm('direct', { neverRun: 1 })), /all 1 that can ran after 4\.00 s/);
+  t.match(ofArms(arm('direct')), /all ran after 4\.00 s/);
+  t.match(figure(reportHtml(report([arm('direct', { neverRun: 1 })])), 'pods not expected to run'), / 1$/);
+});
+
 t.test('a curve goes up when a pod runs and down when it no longer does', async (t) => {
   const short = timeline('web-1', { calls: [{ fromMs: 4_000, toMs: 6_000, state: 'running' }] });
   const html = reportHtml(report([arm('direct', { timelines: [timeline('web-0'), short] })]));

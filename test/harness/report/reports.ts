@@ -18,8 +18,11 @@ export function arm(name: string, changes: Partial<ArmReport> = {}): ArmReport {
   return {
     name,
     title: 'one of them',
+    neverRun: 0,
     converged: true,
     runningMs: { p50: 2_000, p95: 4_000, all: 4_000 },
+    staticPods: null,
+    criticalPods: null,
     creationsPerPod: 1,
     deadlineErrors: 0,
     reservedErrors: 0,

@@ -83,8 +83,11 @@ function playArm(strategy: Strategy, pods: number, random: Random, deleted: numb
   return {
     name: strategy.name,
     title: strategy.title,
+    neverRun: 0,
     converged: all !== null,
     runningMs: { p50: when(0.5), p95: when(0.95), all },
+    staticPods: null,
+    criticalPods: null,
     creationsPerPod: begun.filter(({ state }) => state === 'podSandbox').length / pods,
     deadlineErrors: marks.filter(({ kind }) => kind === 'deadline passed').length,
     reservedErrors: marks.filter(({ kind }) => kind === 'error').length,

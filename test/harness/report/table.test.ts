@@ -29,6 +29,29 @@ t.test('how often work was done is said where some has an end, and of how many p
   t.match(row(reportTable(report([arm('direct', stuck)])), 'all pods ran after'), / +—$/, 'what never came is said');
 });
 
+t.test('what hangs for ever is counted first, and then all is said of the other pods', async (t) => {
+  const table = reportTable(report([arm('direct', { neverRun: 12 }), arm('holdfast', { ...stuck, neverRun: 12 })]));
+  const [head, hung, converged] = table.split('\n').slice(2);
+  t.match(head, /direct +holdfast/);
+  t.match(hung, /^pods not expected to run +12 +12$/);
+  t.match(converged, /^all other pods ran +yes +no$/);
+  t.match(row(table, '50 % of other pods ran after'), / 2\.00 s +3\.00 s \(1\.50×\)$/);
+  t.match(row(table, 'all other pods ran after'), / 4\.00 s +—$/);
+  t.notMatch(reportTable(report([arm('direct')])), /expected|other pods/);
+});
+
+t.test('how long the node’s own pods waited is said where there are some, also when they never ran', async (t) => {
+  const table = reportTable(
+    report([
+      arm('direct', { staticPods: { pods: 4, allMs: 1_000 } }),
+      arm('holdfast', { staticPods: { pods: 4, allMs: 500 }, criticalPods: { pods: 2, allMs: null } }),
+    ]),
+  );
+  t.match(row(table, 'static pods ran after'), / 1\.00 s +0\.50 s \(0\.50×\)$/);
+  t.match(row(table, 'kube-system ran after'), / — +—$/);
+  t.notMatch(reportTable(report([arm('direct')])), /static|kube-system/);
+});
+
 t.test('without an arm direct there is no ratio, nor a note on it', async (t) => {
   const table = reportTable(report([arm('crio-store'), arm('holdfast')]));
   t.notMatch(table, '×');
