@@ -44,8 +44,9 @@ const benchOptions = {
   arms: {
     kind: armList,
     describe:
-      'What is compared: direct, holdfast, holdfast-off (without admission), containerd, crio-remove, crio-store (straight ' +
-      'to a simulated runtime of that kind), or strategies for all ways to treat what comes too late',
+      'What is compared: direct, holdfast, holdfast-off (without admission), holdfast-no-psi (which knows of no pressure), ' +
+      'containerd, crio-remove, crio-store (straight to a simulated runtime of that kind), or strategies for all ways to ' +
+      'treat what comes too late',
     default: "the scenario's",
   },
   pods: { kind: podCount, describe: 'How many pods', default: "the scenario's" },

@@ -1,4 +1,5 @@
 /** What the arms of a comparison are. */
+import { resources } from '../../throttle/pressure.js';
 import type { Profile } from '../runtime/profiles.js';
 import type { ArmName, Scenario } from './scenario.js';
 
@@ -28,6 +29,11 @@ export function armOf(name: ArmName, { runtime: { profile }, holdfast }: Scenari
       const others = holdfast.filter((option) => !option.startsWith('--admission='));
       const title = `${runtime} through Holdfast without admission`;
       return { name, title, profile, holdfast: [...others, '--admission=off'] };
+    }
+    case 'holdfast-no-psi': {
+      const others = holdfast.filter((option) => !option.startsWith('--pressure-'));
+      const title = `${runtime} through Holdfast that knows of no pressure`;
+      return { name, title, profile, holdfast: [...others, ...resources.map((name) => `--pressure-${name}=off`)] };
     }
     default:
       return { name, title: `${name}: ${strategies[name]}`, profile: name, holdfast: undefined };

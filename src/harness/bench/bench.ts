@@ -7,11 +7,12 @@ import { Random } from '../random.js';
 import type { Report } from '../report-data.js';
 import { armReport, type RunResult } from './arm-report.js';
 import { type Arm, armOf } from './arms.js';
+import { withHung } from './hung-pods.js';
 import type { NodeUnderTest } from './node-under-test.js';
 import { podPlans } from './pod-plans.js';
 import type { RealRuntime } from './real-runtime.js';
 import { runArm } from './run-arm.js';
-import type { ArmName, Scenario } from './scenario.js';
+import { type ArmName, noHangs, type Scenario } from './scenario.js';
 import { SimulatedNode } from './simulated-node.js';
 
 export interface BenchOptions {
@@ -97,8 +98,11 @@ async function runOnce(
   // Each purpose has numbers of its own, so that one arm cannot use up another's.
   const seeds = new Random(seed + repeat - 1);
   const [forPlans, forNode, forKubelet] = [seeds.uint32(), generator(seeds), generator(seeds)];
+  // A real runtime hangs on none.
+  const hangs = runtime === undefined ? scenario.runtime.hangs : noHangs;
+  const { plans, hung } = withHung(podPlans(scenario, forPlans), hangs, seeds.uint32());
   const node: NodeUnderTest =
-    runtime?.node() ?? (await SimulatedNode.start(directory, scenario.runtime, arm.profile, forNode));
+    runtime?.node() ?? (await SimulatedNode.start(directory, scenario.runtime, hung, arm.profile, forNode));
   const beganMs = systemClock.now();
   let state = { running: 0, elapsedMs: 0 };
   const say = (isOver: boolean) => onProgress({ arm: arm.name, repeat, ...state, isOver });
@@ -108,7 +112,6 @@ async function runOnce(
       state = { running, elapsedMs: systemClock.now() - beganMs };
       say(false);
     };
-    const plans = podPlans(scenario, forPlans);
     return await runArm({ scenario, arm, node, directory, plans, random: forKubelet, onRunning }, signal);
   } finally {
     await node.close();

@@ -34,8 +34,8 @@ function names(name: string, count: number): readonly string[] {
 
 function staticPod(name: string, containers: readonly string[], { static: times }: KubeletPart): PodPlan {
   return {
-    ...{ name, namespace: 'kube-system', arriveMs: 0, containers, isStatic: true },
-    ...(times === undefined ? {} : { deleteMs: times.deleteMs, returnMs: times.returnMs }),
+    ...{ name, namespace: 'kube-system', arriveMs: times?.afterMs ?? 0, containers, isStatic: true },
+    ...times?.away,
   };
 }
 

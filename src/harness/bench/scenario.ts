@@ -15,7 +15,7 @@ import type { RestartPolicy } from '../kubelet/pod.js';
 import { type Profile, profiles } from '../runtime/profiles.js';
 import { Fields } from './fields.js';
 
-export const armNames = ['direct', 'holdfast', 'holdfast-off', ...profiles] as const;
+export const armNames = ['direct', 'holdfast', 'holdfast-off', 'holdfast-no-psi', ...profiles] as const;
 
 export type ArmName = (typeof armNames)[number];
 
@@ -57,8 +57,15 @@ export interface KubeletPart {
   readonly delete: { readonly share: number; readonly afterMs: number } | undefined;
   /** So many of the pods are in kube-system, and are asked for at once, so long after the beginning. */
   readonly critical: { readonly pods: number; readonly afterMs: number } | undefined;
-  /** So many of the pods are static: they are in kube-system, are deleted once and come back with their uid, and do not end. */
-  readonly static: { readonly pods: number; readonly deleteMs: number; readonly returnMs: number } | undefined;
+  /** So many of the pods are static: they are in kube-system, are asked for at once, so long after the beginning, and do not end. */
+  readonly static: StaticPart | undefined;
+}
+
+export interface StaticPart {
+  readonly pods: number;
+  readonly afterMs: number;
+  /** They are deleted once and come back with their uid; undefined: they stay. */
+  readonly away: { readonly deleteMs: number; readonly returnMs: number } | undefined;
 }
 
 /** How long a step takes: log-normal around its median (sigma 0: always as long), and longer for a share of the calls. */
@@ -76,12 +83,30 @@ export interface RuntimePart {
   /** How long undoing takes. */
   readonly rollbackMs: number;
   readonly contention:
-    | { readonly cores: number; readonly coefficient: number; readonly resource: (typeof resources)[number] }
+    | {
+        readonly cores: number;
+        readonly coefficient: number;
+        readonly resource: (typeof resources)[number];
+        /** Share of the time in which others on the node want for the resource. */
+        readonly busy: number;
+      }
     | undefined;
   /** Of the calls that make something. */
   readonly failures: { readonly share: number; readonly hangShare: number };
+  readonly hangs: Hangs;
   readonly restarts: readonly { readonly atMs: number; readonly downMs: number }[];
 }
+
+/** Pods whose sandboxes hang. */
+export interface Hangs {
+  readonly share: number;
+  /** How many sandboxes of each hang, from the first on; undefined: all, so it never runs. */
+  readonly times: number | undefined;
+  /** They are asked for so long before the other pods, but for static ones and those in kube-system. */
+  readonly leadMs: number;
+}
+
+export const noHangs: Hangs = { share: 0, times: undefined, leadMs: 0 };
 
 /** The strategies for work whose caller has left: remove it, stop it, keep it, keep it and begin no more than the node can do. */
 const strategies: readonly ArmName[] = ['crio-remove', 'containerd', 'crio-store', 'holdfast'];
@@ -226,16 +251,21 @@ function restartPoliciesOf(fields: Fields): KubeletPart['restartPolicies'] {
   return first === undefined ? ['Always'] : [first, ...others];
 }
 
-function staticPart(fields: Fields): KubeletPart['static'] {
-  const deleteMs = fields.value('delete', time);
-  const returnMs = fields.value('return', time);
+function staticPart(fields: Fields): StaticPart {
+  const [pods, afterMs] = [fields.value('pods', podCount), fields.value('after', time, 0)];
+  if (fields.optional('delete', time) === undefined && fields.optional('return', time) === undefined) {
+    return { pods, afterMs, away: undefined };
+  }
+  const [deleteMs, returnMs] = [fields.value('delete', time), fields.value('return', time)];
+  if (deleteMs <= afterMs) throw fields.refusal('delete', 'more than for after');
   if (returnMs <= deleteMs) throw fields.refusal('return', 'more than for delete');
-  return { pods: fields.value('pods', podCount), deleteMs, returnMs };
+  return { pods, afterMs, away: { deleteMs, returnMs } };
 }
 
 function runtimePart(fields: Fields): RuntimePart {
   const contention = fields.optionalMapping('contention');
   const failures = fields.mapping('failures');
+  const hangs = fields.optionalMapping('hangs');
   const restarts = fields.mappings('restarts');
   const part: RuntimePart = {
     profile: fields.value('profile', choice(...profiles), 'containerd'),
@@ -247,18 +277,28 @@ function runtimePart(fields: Fields): RuntimePart {
       cores: contention.value('cores', count(1, 1_024)),
       coefficient: contention.value('coefficient', rate(10)),
       resource: contention.value('resource', choice(...resources), 'cpu'),
+      busy: contention.value('busy', share, 0),
     },
     failures: {
       share: failures.value('share', share, 0),
       hangShare: failures.value('hang-share', share, 0),
     },
+    hangs: hangs === undefined ? noHangs : hangsPart(hangs),
     restarts: restarts.map((restart) => ({
       atMs: restart.value('at', time),
       downMs: restart.value('down', time),
     })),
   };
-  for (const mapping of [fields, contention, failures, ...restarts]) mapping?.end();
+  for (const mapping of [fields, contention, failures, hangs, ...restarts]) mapping?.end();
   return part;
+}
+
+function hangsPart(fields: Fields): Hangs {
+  return {
+    share: fields.value('share', share),
+    times: fields.optional('times', count(1, 1_000)),
+    leadMs: fields.value('lead', time, 0),
+  };
 }
 
 const timeOrMapping: Kind<number> = { ...time, allowed: `${time.allowed}, or a mapping with median, sigma and stall` };

@@ -4,7 +4,7 @@ import { systemClock } from '../../clock.js';
 import { fixed, logNormal, stalling } from '../runtime/capacity.js';
 import { Contention } from '../runtime/contention.js';
 import type { Uniform } from '../runtime/draws.js';
-import { failing, restartAt } from '../runtime/failures.js';
+import { failing, firstOf, hanging, restartAt } from '../runtime/failures.js';
 import type { Profile } from '../runtime/profiles.js';
 import type { Duration } from '../runtime/work.js';
 import { SimulatedRuntime } from '../simulated-runtime.js';
@@ -20,7 +20,13 @@ export class SimulatedNode implements NodeUnderTest {
   readonly #over = new AbortController();
   readonly #inBackground: Promise<void>[];
 
-  private constructor(directory: string, part: RuntimePart, profile: Profile, random: Uniform) {
+  private constructor(
+    directory: string,
+    part: RuntimePart,
+    hung: ReadonlySet<string>,
+    profile: Profile,
+    random: Uniform,
+  ) {
     this.socketPath = path.join(directory, 'r.sock');
     const shares = { fail: part.failures.share, hang: part.failures.hangShare };
     const contention = part.contention && new Contention(systemClock, part.contention);
@@ -32,7 +38,7 @@ export class SimulatedNode implements NodeUnderTest {
       startContainerMs: duration(part.startContainer, random),
       rollbackMs: part.rollbackMs,
       failures: {
-        runPodSandbox: failing(random, shares),
+        runPodSandbox: firstOf(failing(random, shares), hanging(hung, part.hangs.times ?? Infinity)),
         createContainer: failing(random, shares),
         startContainer: failing(random, shares),
       },
@@ -46,10 +52,17 @@ export class SimulatedNode implements NodeUnderTest {
 
   /**
    * @param directory Of its own, and short: the socket is made in it.
+   * @param hung Pods whose sandboxes hang as often as the part says, as podOf says them.
    * @param random Drawn from as often for every profile.
    */
-  static async start(directory: string, part: RuntimePart, profile: Profile, random: Uniform): Promise<SimulatedNode> {
-    const node = new SimulatedNode(directory, part, profile, random);
+  static async start(
+    directory: string,
+    part: RuntimePart,
+    hung: ReadonlySet<string>,
+    profile: Profile,
+    random: Uniform,
+  ): Promise<SimulatedNode> {
+    const node = new SimulatedNode(directory, part, hung, profile, random);
     await node.#runtime.listen();
     return node;
   }

@@ -215,11 +215,58 @@ t.test('a runtime that dies on the way is waited for', async (t) => {
   }
 });
 
+t.test('a run ends when all pods run that do not hang for ever, and has come to what was to be expected', async (t) => {
+  const left = ownTmpdir(t);
+  const hung = scenario(
+    { 'run-pod-sandbox': '0s', hangs: { share: '50%', lead: '100ms' } },
+    { pods: 4, arms: 'direct,holdfast', 'side-by-side': true },
+    { 'request-timeout': '30s', static: { pods: 2 } },
+  );
+  const report = await run(hung);
+  for (const { name, timelines, ...figures } of report.arms) {
+    t.match(figures, { neverRun: 2, converged: true, staticPods: { pods: 1 }, criticalPods: null, leftOvers: 0 }, name);
+    t.ok(figures.durationMs < 30_000, name);
+    const states = timelines.map(({ pod, calls }) => [pod.slice(0, 3), calls.at(-1)?.state]);
+    t.strictSame(
+      states.sort(),
+      [
+        ['pod', 'podSandbox'],
+        ['pod', 'running'],
+        ['sta', 'podSandbox'],
+        ['sta', 'running'],
+      ],
+      name,
+    );
+  }
+  t.strictSame(
+    report.arms[0]?.timelines.map(({ calls }) => calls.at(-1)?.state),
+    report.arms[1]?.timelines.map(({ calls }) => calls.at(-1)?.state),
+    'the same pods hang in each arm',
+  );
+  t.strictSame(readdirSync(left), []);
+});
+
+t.test('what hangs once comes at the next try, straight and once Holdfast has given it up', async (t) => {
+  const once = scenario(
+    { 'run-pod-sandbox': '0s', hangs: { share: '50%', times: 1 } },
+    { pods: 2, 'side-by-side': true, holdfast: { 'creation-timeout': '2s' } },
+    { 'request-timeout': '2s' },
+  );
+  for (const { name, ...figures } of (await run(once)).arms) {
+    t.match(figures, { neverRun: 0, converged: true, creationsPerPod: 5 / 4, leftOvers: 0 }, name);
+  }
+});
+
 t.test('contention shows as pressure and is the same for each arm', async (t) => {
   const report = await run(
     scenario(
       { 'run-pod-sandbox': '50ms', contention: { cores: 1, coefficient: 0.1, resource: 'io' } },
-      { arms: 'direct,holdfast-off,holdfast', pods: 6, 'side-by-side': true, holdfast: { 'max-creations': 4 } },
+      {
+        arms: 'direct,holdfast-off,holdfast-no-psi,holdfast',
+        pods: 6,
+        'side-by-side': true,
+        holdfast: { 'max-creations': 4 },
+      },
       { 'request-timeout': '20s' },
     ),
     { repeats: 2 },
@@ -229,6 +276,7 @@ t.test('contention shows as pressure and is the same for each arm', async (t) =>
     [
       ['direct', true],
       ['holdfast-off', true],
+      ['holdfast-no-psi', true],
       ['holdfast', true],
     ],
   );

@@ -16,6 +16,14 @@ t.test('jobs have an init container, an end, and their policies in turn', async 
   t.notOk(plans.some((plan) => endsByItself({ ...plan, restartPolicy: 'Always' })));
 });
 
+t.test('static pods that stay come once, when they are to', async (t) => {
+  const { kubelet, ...scenario } = readScenario('hung-some');
+  const at = { pods: 1, afterMs: 700, away: undefined };
+  t.strictSame(podPlans({ ...scenario, pods: 1, kubelet: { ...kubelet, static: at, critical: undefined } }, 1), [
+    { name: 'static-0', namespace: 'kube-system', arriveMs: 700, containers: ['app'], isStatic: true },
+  ]);
+});
+
 t.test('static pods come and go beside the others, and do not end', async (t) => {
   const plans = podPlans({ ...readScenario('restarts'), pods: 5 }, 1);
   t.strictSame(

@@ -22,6 +22,8 @@ t.test('the scenarios that are shipped are read by name', async (t) => {
     'critical-first',
     'deleted-midway',
     'flapping-runtime',
+    'hung-once',
+    'hung-some',
     'jobs',
     'restarts',
     'slow-cni',
@@ -66,6 +68,7 @@ t.test('what is not given has its default', async (t) => {
       rollbackMs: 100,
       contention: undefined,
       failures: { share: 0, hangShare: 0 },
+      hangs: { share: 0, times: undefined, leadMs: 0 },
       restarts: [],
     },
     arms: ['direct', 'holdfast'],
@@ -92,7 +95,7 @@ t.test('every field is read', async (t) => {
       events: true,
       delete: { share: '50%', after: '3s' },
       critical: { pods: 1, after: '2s' },
-      static: { pods: 1, delete: '3s', return: '9s' },
+      static: { pods: 1, after: '2s', delete: '3s', return: '9s' },
     },
     runtime: {
       profile: 'crio-remove',
@@ -100,8 +103,9 @@ t.test('every field is read', async (t) => {
       'create-container': '1s',
       'start-container': { median: '3s' },
       rollback: '0s',
-      contention: { cores: 4, coefficient: 0.05, resource: 'io' },
+      contention: { cores: 4, coefficient: 0.05, resource: 'io', busy: '30%' },
       failures: { share: '5%', 'hang-share': 1 },
+      hangs: { share: '20%', times: 3, lead: '1s' },
       restarts: [{ at: '5s', down: '2s' }],
     },
   });
@@ -125,7 +129,7 @@ t.test('every field is read', async (t) => {
       events: true,
       delete: { share: 0.5, afterMs: 3_000 },
       critical: { pods: 1, afterMs: 2_000 },
-      static: { pods: 1, deleteMs: 3_000, returnMs: 9_000 },
+      static: { pods: 1, afterMs: 2_000, away: { deleteMs: 3_000, returnMs: 9_000 } },
     },
     runtime: {
       profile: 'crio-remove',
@@ -133,14 +137,24 @@ t.test('every field is read', async (t) => {
       createContainer: { medianMs: 1_000, sigma: 0, stall: undefined },
       startContainer: { medianMs: 3_000, sigma: 0, stall: undefined },
       rollbackMs: 0,
-      contention: { cores: 4, coefficient: 0.05, resource: 'io' },
+      contention: { cores: 4, coefficient: 0.05, resource: 'io', busy: 0.3 },
       failures: { share: 0.05, hangShare: 0.01 },
+      hangs: { share: 0.2, times: 3, leadMs: 1_000 },
       restarts: [{ atMs: 5_000, downMs: 2_000 }],
     },
     arms: ['crio-remove', 'containerd', 'crio-store', 'holdfast', 'direct'],
     holdfast: ['--max-creations=4', '--critical-namespace=a,b'],
   });
 });
+
+t.test(
+  'static pods stay unless they are to go and come back, and what hangs does so for ever unless it is counted',
+  async (t) => {
+    const { kubelet, runtime } = read({ kubelet: { static: { pods: 2 } }, runtime: { hangs: { share: '10%' } } });
+    t.strictSame(kubelet.static, { pods: 2, afterMs: 0, away: undefined });
+    t.strictSame(runtime.hangs, { share: 0.1, times: undefined, leadMs: 0 });
+  },
+);
 
 const contention = { cores: 4, coefficient: 0.1 };
 
@@ -180,7 +194,14 @@ const refused: [content: object, field: string, said: RegExp][] = [
   [{ kubelet: { 'restart-policy': 'seldom' } }, 'kubelet.restart-policy', /: "seldom" .* one of always, on-failure, n/],
   [{ kubelet: { pull: '0s' } }, 'kubelet.pull', /: "0s" is not allowed/],
   [{ kubelet: { static: { pods: 1, delete: '1s' } } }, 'kubelet.static.return', / is missing/],
+  [{ kubelet: { static: { pods: 1, return: '1s' } } }, 'kubelet.static.delete', / is missing/],
   [{ kubelet: { static: { pods: 1, delete: '2s', return: '2s' } } }, 'kubelet.static.return', /: "2s" .* more than/],
+  [
+    { kubelet: { static: { pods: 1, after: '2s', delete: '2s', return: '3s' } } },
+    'kubelet.static.delete',
+    /: "2s" .* more than for after/,
+  ],
+  [{ kubelet: { static: { pods: 1, after: 'x' } } }, 'kubelet.static.after', /: "x" is not allowed/],
   [{ kubelet: { static: { pods: 1, delete: '2s', return: '3s', x: 1 } } }, 'kubelet.static.x', / is not known/],
   [{ kubelet: { critical: { after: '1s' } } }, 'kubelet.critical.pods', / is missing: give a whole number/],
   [{ kubelet: { critical: { pods: 1, after: 'x' } } }, 'kubelet.critical.after', /: "x" is not allowed/],
@@ -212,6 +233,11 @@ const refused: [content: object, field: string, said: RegExp][] = [
   [{ runtime: { contention: { ...contention, cores: 0 } } }, 'runtime.contention.cores', /: "0" is not allowed/],
   [{ runtime: { contention: { ...contention, coefficient: 0 } } }, 'runtime.contention.coefficient', /: "0" is not/],
   [{ runtime: { contention: { ...contention, resource: 'gpu' } } }, 'runtime.contention.resource', /: "gpu" is not/],
+  [{ runtime: { contention: { ...contention, busy: '101%' } } }, 'runtime.contention.busy', /: "101%" is not/],
+  [{ runtime: { hangs: { times: 1 } } }, 'runtime.hangs.share', / is missing: give percent/],
+  [{ runtime: { hangs: { share: '1%', times: 0 } } }, 'runtime.hangs.times', /: "0" is not allowed/],
+  [{ runtime: { hangs: { share: '1%', lead: '1' } } }, 'runtime.hangs.lead', /: "1" is not allowed/],
+  [{ runtime: { hangs: { share: '1%', pods: 1 } } }, 'runtime.hangs.pods', / is not known/],
   [{ runtime: { failures: { share: 'all' } } }, 'runtime.failures.share', /: "all" is not allowed/],
   [{ runtime: { failures: { 'hang-share': 'all' } } }, 'runtime.failures.hang-share', /: "all" is not allowed/],
   [{ runtime: { restarts: { at: '1s' } } }, 'runtime.restarts', /: \{"at":"1s"\} is not allowed; give a list of mapp/],
