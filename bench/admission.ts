@@ -1,6 +1,7 @@
 /**
  * `npm run bench:admission`: how long a storm of pods takes on a node that gets slower the more it does, under each fixed limit
- * and under the adaptive one. In virtual time: one seed gives one result, on every machine. Takes two to three minutes.
+ * and under the adaptive one. In virtual time: one seed gives one result, on every machine. Takes two to three minutes. With
+ * `--hung 10` a tenth of the pods hangs for ever, with `--no-psi` Holdfast sees no pressure.
  */
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';

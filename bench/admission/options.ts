@@ -23,6 +23,8 @@ export function readOptions(args: readonly string[]): Options {
       base: { type: 'string', default: '1000' },
       contention: { type: 'string', default: '0.05' },
       cores: { type: 'string', default: '4' },
+      hung: { type: 'string', default: '0' },
+      'no-psi': { type: 'boolean', default: false },
       seed: { type: 'string', default: '1' },
       repeat: { type: 'string', default: '3' },
       limits: { type: 'string', default: '1,2,4,6,8,10,12,16,24,32,64' },
@@ -37,6 +39,8 @@ export function readOptions(args: readonly string[]): Options {
       baseMs: wholeNumber('base', values.base),
       contention: notNegative('contention', values.contention),
       cores: wholeNumber('cores', values.cores),
+      hungShare: percent('hung', values.hung) / 100,
+      psi: !values['no-psi'],
       seed: wholeNumber('seed', values.seed),
     },
     limits: values.limits.split(',').map((limit) => wholeNumber('limits', limit)),
@@ -50,6 +54,12 @@ function wholeNumber(name: string, text: string): number {
   const value = Number(text);
   if (Number.isSafeInteger(value) && value > 0) return value;
   throw new Error(`--${name} takes ${name === 'limits' ? 'whole numbers' : 'a whole number'} above 0, not "${text}"`);
+}
+
+function percent(name: string, text: string): number {
+  const value = Number(text);
+  if (value >= 0 && value < 100 && text.trim() !== '') return value;
+  throw new Error(`--${name} takes percent from 0 to below 100, not "${text}"`);
 }
 
 function notNegative(name: string, text: string): number {

@@ -1,6 +1,6 @@
 /** The figures of `npm run bench:admission` as text. */
 import { bestFixed, type Comparison } from './compare.js';
-import type { Outcome, StormOptions } from './storm.js';
+import { type Outcome, podsOf, type StormOptions } from './storm.js';
 
 export function report(options: StormOptions, repeats: number, comparison: Comparison): string {
   const { off, fixed, adaptive } = comparison;
@@ -15,10 +15,14 @@ export function report(options: StormOptions, repeats: number, comparison: Compa
       ratio(outcome, best),
       ratio(outcome, off),
     );
-  const { pods, deadlineMs, baseMs, contention, cores, seed } = options;
+  const { pods, deadlineMs, baseMs, contention, cores, psi, seed } = options;
+  const hung = podsOf(options).hung.size;
   return [
     `${pods} pods at once; a pod sandbox, a container and a start take ${baseMs} ms each on the idle node,`,
-    `${cores} cores, contention ${contention}; RunPodSandbox has ${deadlineMs} ms, all else half of it;`,
+    `${cores} cores, contention ${contention}${psi ? '' : ', no PSI'}; RunPodSandbox has ${deadlineMs} ms, all else half of it;`,
+    ...(hung === 0
+      ? []
+      : [`${hung} of the pods hang for ever: "all" are the others, and fixed limits have ${hung} places more;`]),
     `means of ${repeats} storms, from seed ${seed}`,
     '',
     row('limit', 'all running s', '95 % running s', 'failed calls', 'creations', '÷ best fixed', '÷ off'),
@@ -26,7 +30,7 @@ export function report(options: StormOptions, repeats: number, comparison: Compa
     ...fixed.map((outcome) => line(String(outcome.limit), outcome)),
     line('adaptive', adaptive),
     '',
-    `creations: ${3 * pods} where none is made twice`,
+    `creations: ${3 * (pods - hung) + hung} where none is made twice`,
     `adaptive ÷ best fixed${best === undefined ? '' : ` (limit ${best.limit})`}: ${ratio(adaptive, best)}`,
     `adaptive ÷ off: ${ratio(adaptive, off)}`,
     '',

@@ -7,11 +7,14 @@ import { Metrics } from '../../src/admin/metrics.js';
 import type { HoldfastConfig } from '../../src/config/config.js';
 import { defaults } from '../../src/config/defaults.js';
 import { arrivals } from '../../src/harness/arrivals.js';
+import { type PlansWithHung, withHung } from '../../src/harness/bench/hung-pods.js';
+import { noHangs } from '../../src/harness/bench/scenario.js';
 import type { Caller } from '../../src/harness/cri-caller.js';
 import { KubeletLike } from '../../src/harness/kubelet/kubelet-like.js';
 import type { PodHistory } from '../../src/harness/kubelet/pod-history.js';
 import { Random } from '../../src/harness/random.js';
 import { Contention } from '../../src/harness/runtime/contention.js';
+import { hanging } from '../../src/harness/runtime/failures.js';
 import { SimulatedRuntime } from '../../src/harness/simulated-runtime.js';
 import { newCore } from '../../src/proxy/core.js';
 import { ManualClock } from '../../test/support/manual-clock.js';
@@ -26,10 +29,14 @@ export interface StormOptions {
   /** See ContentionOptions. */
   readonly contention: number;
   readonly cores: number;
+  /** Share of the pods whose pod sandboxes hang for ever, from 0 to below 1. */
+  readonly hungShare: number;
+  /** Whether the kernel tells of pressure. */
+  readonly psi: boolean;
   readonly seed: number;
 }
 
-/** How Holdfast admits. */
+/** How Holdfast admits. A limit knows of the pods that hang: it has a place more for each of them. */
 export type Arm = 'off' | 'adaptive' | { readonly limit: number };
 
 export interface Sample {
@@ -44,7 +51,7 @@ export interface Sample {
 }
 
 export interface Outcome {
-  /** When the last pod, and the last of the first 95 % of them, ran; null: not within `longestMs`. */
+  /** When the last pod that does not hang, and the last of the first 95 % of them, ran; null: not within `longestMs`. */
   readonly allRunningMs: number | null;
   readonly p95RunningMs: number | null;
   /** RunPodSandbox, CreateContainer and StartContainer calls of the kubelet that ended in an error. */
@@ -64,9 +71,16 @@ const backoffMs = [10_000, 15_000] as const;
 
 const making = new Set(['RunPodSandbox', 'CreateContainer', 'StartContainer']);
 
-function configOf(arm: Arm, cores: number, directory: string): HoldfastConfig {
+/** The pods, and which of them hang. */
+export function podsOf({ pods, hungShare, seed }: StormOptions): PlansWithHung {
+  const plans = arrivals({ pods, seed, pattern: { withinMs: spreadMs } });
+  return withHung(plans, { ...noHangs, share: hungShare }, seed);
+}
+
+/** @param hung How many pods hang. */
+function configOf(arm: Arm, { cores, psi }: StormOptions, hung: number, directory: string): HoldfastConfig {
   const admission =
-    typeof arm === 'string' ? { admission: arm } : ({ admission: 'fixed', maxCreations: arm.limit } as const);
+    typeof arm === 'string' ? { admission: arm } : ({ admission: 'fixed', maxCreations: arm.limit + hung } as const);
   return {
     ...defaults,
     listen: path.join(directory, 'holdfast.sock'),
@@ -76,6 +90,7 @@ function configOf(arm: Arm, cores: number, directory: string): HoldfastConfig {
     // What the defaults would be on a machine like the simulated one.
     startCreations: Math.max(8, 4 * cores),
     maxCreations: Math.max(64, 16 * cores),
+    ...(psi ? {} : ({ pressureCpu: 'off', pressureIo: 'off', pressureMemory: 'off' } as const)),
     ...admission,
   };
 }
@@ -94,7 +109,8 @@ async function stormIn(directory: string, options: StormOptions, arm: Arm): Prom
   const { pods, deadlineMs, baseMs, cores, seed } = options;
   const clock = new ManualClock();
   const startMs = clock.now();
-  const config = configOf(arm, cores, directory);
+  const { plans, hung } = podsOf(options);
+  const config = configOf(arm, options, hung.size, directory);
   const contention = new Contention(clock, { coefficient: options.contention, cores });
   const runtime = new SimulatedRuntime({
     socketPath: config.runtime,
@@ -103,6 +119,7 @@ async function stormIn(directory: string, options: StormOptions, arm: Arm): Prom
     runPodSandboxMs: baseMs,
     createContainerMs: baseMs,
     startContainerMs: baseMs,
+    failures: { runPodSandbox: hanging(hung, Infinity) },
   });
   const core = newCore(config, {
     log: pino({ enabled: false }),
@@ -119,7 +136,7 @@ async function stormIn(directory: string, options: StormOptions, arm: Arm): Prom
   const kubelet = new KubeletLike({
     caller,
     podLogsDirectory: path.join(directory, 'logs'),
-    pods: arrivals({ pods, seed, pattern: { withinMs: spreadMs } }),
+    pods: plans,
     requestTimeoutMs: deadlineMs / 2,
     backoffMs,
     relistMs,
@@ -146,9 +163,10 @@ async function stormIn(directory: string, options: StormOptions, arm: Arm): Prom
   tooLong.abort();
   const runningMs = whenRunning(await running);
   const { made } = runtime;
+  const living = pods - hung.size;
   const outcome: Outcome = {
-    allRunningMs: runningMs[pods - 1] ?? null,
-    p95RunningMs: runningMs[Math.ceil(pods * 0.95) - 1] ?? null,
+    allRunningMs: runningMs[living - 1] ?? null,
+    p95RunningMs: runningMs[Math.ceil(living * 0.95) - 1] ?? null,
     failedCalls: failures(),
     creations: made.sandboxes.length + made.containers.length + made.starts.length,
     samples,

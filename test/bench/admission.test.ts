@@ -6,9 +6,19 @@ import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 import { bestFixed, compare } from '../../bench/admission/compare.js';
 import { readOptions } from '../../bench/admission/options.js';
-import { type StormOptions, storm } from '../../bench/admission/storm.js';
+import { report } from '../../bench/admission/report.js';
+import { podsOf, type StormOptions, storm } from '../../bench/admission/storm.js';
 
-const small: StormOptions = { pods: 20, deadlineMs: 8_000, baseMs: 1_000, contention: 0.05, cores: 4, seed: 7 };
+const small: StormOptions = {
+  pods: 20,
+  deadlineMs: 8_000,
+  baseMs: 1_000,
+  contention: 0.05,
+  cores: 4,
+  hungShare: 0,
+  psi: true,
+  seed: 7,
+};
 
 /** Runs the command as `npm run bench:admission` does. */
 async function bench(t: Test, ...options: string[]) {
@@ -54,6 +64,33 @@ t.test('calls fail where the work before them takes longer than the kubelet wait
   t.ok((await storm(small, { limit: 1 })).failedCalls > 20);
 });
 
+t.test(
+  'a share of the pods hangs: the others are waited for, and a fixed limit has a place more for each',
+  async (t) => {
+    const hung = { ...small, hungShare: 0.2 };
+    const { fixed, adaptive } = await compare(hung, [1, 4], 1);
+    for (const { limit, allRunningMs, samples, creations } of fixed) {
+      // 16 pods of three times 1 s each.
+      t.ok(allRunningMs !== null && allRunningMs < 48_000 / limit + 10_000, `limit ${limit}: ${allRunningMs}`);
+      t.equal(Math.max(...samples.map(({ running }) => running)), limit + 4);
+      t.equal(creations, 3 * 16 + 4, 'what hangs is begun once');
+    }
+    t.equal(adaptive.creations, 3 * 16 + 4);
+    t.ok(adaptive.allRunningMs !== null);
+    t.notSame(podsOf(hung).hung, podsOf({ ...hung, seed: 8 }).hung);
+  },
+);
+
+t.test('without PSI no pressure is seen', async (t) => {
+  const fast = { ...small, pods: 100, hungShare: 0.1 };
+  const [seen, unseen] = [await storm(fast, 'adaptive'), await storm({ ...fast, psi: false }, 'adaptive')];
+  t.notSame(seen.samples, unseen.samples);
+  t.ok(
+    unseen.samples.some(({ pressure }) => pressure > 0),
+    'though there is some',
+  );
+});
+
 t.test('pods that do not come to run within the hour are said not to', async (t) => {
   const slow = { ...small, pods: 1, baseMs: 1_000_000, deadlineMs: 8_000 };
   t.match(await storm(slow, { limit: 1 }), { allRunningMs: null, p95RunningMs: null });
@@ -69,9 +106,19 @@ t.test('the command writes a table, figures and a chart', async (t) => {
   for (const arm of [figures.off, figures.adaptive, ...figures.fixed]) {
     for (const key of ['allRunningMs', 'p95RunningMs', 'failedCalls', 'creations']) t.type(arm[key], 'number', key);
   }
+  t.notMatch(stdout, /hang|no PSI/);
   t.match(stdout, /^adaptive ÷ best fixed \(limit 4\): \d+\.\d\d$/m);
   t.match(stdout, /^adaptive ÷ off: \d+\.\d\d$/m);
   t.match(chart, /^<svg xmlns.*best fixed limit \(4\).*<\/svg>\n$/s);
+});
+
+t.test('the command says how many pods hang, and that there is no pressure', async (t) => {
+  const { storm: options } = readOptions(['--pods=20', '--hung=10', '--no-psi']);
+  t.match(options, { hungShare: 0.1, psi: false });
+  const text = report(options, 1, await compare({ ...options, pods: 10 }, [4], 1));
+  t.match(text, /^2 of the pods hang for ever: "all" are the others, and fixed limits have 2 places more;$/m);
+  t.match(text, /contention 0\.05, no PSI;/);
+  t.match(text, /^creations: 56 where none is made twice$/m);
 });
 
 t.test('a bad option is refused in one line that names it', async (t) => {
@@ -82,6 +129,9 @@ t.test('a bad option is refused in one line that names it', async (t) => {
     ['--contention', '-1'],
     ['--contention', ''],
     ['--cores', 'many'],
+    ['--hung', '100'],
+    ['--hung', ''],
+    ['--no-psi', '1'],
     ['--seed', 'x'],
     ['--repeat', '0'],
     ['--limits', '1,,2'],
