@@ -152,7 +152,12 @@ export class RealContainerd {
     replaceFile(this.#path('cni-del-delay'), String(Math.round(seconds * 1000)));
   }
 
-  /** The same for the OCI runtime's `create` of a container (not of a sandbox), and so for StartContainer. */
+  /** The CNI ADD of the pod with this name never ends, or only the first one does not. */
+  hangCni(podName: string, often: 'always' | 'once'): void {
+    fs.writeFileSync(this.#path(`cni/hangs/${podName}`), often);
+  }
+
+  /** As `setCniDelay` for the OCI runtime's `create` of a container (not of a sandbox), and so for StartContainer. */
   setStartDelay(seconds: number): void {
     replaceFile(this.#path('start-delay'), String(Math.round(seconds * 1000)));
   }
@@ -246,6 +251,7 @@ export class RealContainerd {
   /** Ends everything that is this instance's and removes its files. Safe at any moment, and more than once. */
   async cleanUp(): Promise<void> {
     if (!fs.existsSync(this.directory)) return;
+    replaceFile(this.#path('cni-hang'), '0');
     this.setCniDelay(0);
     this.setCniDelDelay(0);
     this.setStartDelay(0);
@@ -291,7 +297,8 @@ export class RealContainerd {
   #writeNetwork(): void {
     const name = path.basename(this.directory);
     const plugins = cniPlugins() ?? '';
-    for (const directory of ['cni/bin', 'cni/conf']) fs.mkdirSync(this.#path(directory), { recursive: true });
+    for (const directory of ['cni/bin', 'cni/conf', 'cni/hangs'])
+      fs.mkdirSync(this.#path(directory), { recursive: true });
     for (const plugin of ['host-local', 'loopback']) {
       fs.symlinkSync(path.join(plugins, plugin), this.#path(`cni/bin/${plugin}`));
     }
@@ -301,10 +308,17 @@ export class RealContainerd {
 bridge='${path.join(plugins, 'bridge')}'
 [ "$CNI_COMMAND" != DEL ] || wait_for '${this.#path('cni-del-delay')}'
 [ "$CNI_COMMAND" = ADD ] || exec "$bridge"
+pod=\${CNI_ARGS##*K8S_POD_NAME=}
+hangs='${this.#path('cni/hangs')}'/\${pod%%;*}
+if [ -e "$hangs" ]; then
+  [ "$(cat "$hangs")" != once ] || rm "$hangs"
+  wait_for '${this.#path('cni-hang')}'
+fi
 under_way '${this.#path('under-way.log')}' '${this.#path('cni-delay')}' "$bridge"`,
     );
     this.setCniDelay(0);
     this.setCniDelDelay(0);
+    replaceFile(this.#path('cni-hang'), String(Number.MAX_SAFE_INTEGER));
     const octet = (): number => Math.floor(Math.random() * 256);
     const conflist = {
       cniVersion: '0.4.0',
