@@ -1,9 +1,15 @@
 import t from 'tap';
 import { type Conditions, passedOverAtMost, type Work, WorkQueue } from '../../src/throttle/work-queue.js';
 
-const work = (what: Partial<Work> = {}): Work => ({ kind: 'podSandbox', run: async () => true, ...what });
+let works = 0;
+/** No two are the same to `t.same`. */
+function work(what: Partial<Work> = {}): Work {
+  works += 1;
+  return { kind: 'podSandbox', deadlineMs: works, run: async () => true, ...what };
+}
 const now: Conditions = { paceAllows: true, isOwnPlace: false };
 const notPaced: Conditions = { paceAllows: false, isOwnPlace: false };
+const ownPlace: Conditions = { paceAllows: true, isOwnPlace: true };
 const critical = () => work({ importance: 'critical' });
 
 /** The classes of what is taken in `count` turns. */
@@ -165,5 +171,128 @@ t.test('a turn of less important work does not count as passing over', (t) => {
   begun.push(...taken(queue, 30));
   t.equal(begun.indexOf('podSandbox'), passedOverAtMost);
   t.equal(begun.indexOf('start'), passedOverAtMost + 1 + passedOverAtMost / 2);
+  t.end();
+});
+
+/** Work for which somebody waits or not, as the test says. */
+function awaitable(isAwaited: boolean, what: Partial<Work> = {}): Work & { isAwaited: boolean } {
+  return { ...work(what), isAwaited };
+}
+
+const takenAll = (queue: WorkQueue, conditions = now): (Work | undefined)[] => {
+  const all: (Work | undefined)[] = [];
+  for (let next = queue.take(conditions); next !== undefined; next = queue.take(conditions)) all.push(next);
+  return all;
+};
+
+t.test('within a class what somebody waits for goes first, each by its arrival', (t) => {
+  const queue = new WorkQueue(new Map([['kata', 9]]));
+  const [a, b, c, d, e] = [
+    awaitable(false),
+    awaitable(true, { handler: 'kata' }),
+    awaitable(false, { handler: 'kata' }),
+    work(),
+    awaitable(true),
+  ];
+  for (const each of [a, b, c, d, e]) queue.add(each);
+  t.same(takenAll(queue), [b, d, e, a, c]);
+  t.end();
+});
+
+t.test('what nobody waits for goes before all of a less important class', (t) => {
+  const queue = new WorkQueue(new Map());
+  const [sandbox, start] = [awaitable(true), awaitable(false, { kind: 'start' })];
+  queue.add(sandbox);
+  queue.add(start);
+  t.same(takenAll(queue), [start, sandbox]);
+  t.end();
+});
+
+t.test('what is left and asked for again keeps its place by arrival', (t) => {
+  const queue = new WorkQueue(new Map());
+  const [a, b, c] = [awaitable(true), awaitable(true), awaitable(true)];
+  for (const each of [a, b, c]) queue.add(each);
+  a.isAwaited = false;
+  queue.moved(a);
+  b.isAwaited = false;
+  queue.moved(b);
+  t.equal(queue.sizes.podSandbox, 3);
+  b.isAwaited = true;
+  queue.moved(b);
+  queue.moved(b);
+  t.same(takenAll(queue), [b, c, a]);
+  t.end();
+});
+
+t.test('what is left goes out of the queue as it would have otherwise, and is not in it twice', (t) => {
+  const queue = new WorkQueue(new Map());
+  const [gone, taken] = [awaitable(true), awaitable(true)];
+  for (const each of [gone, taken]) {
+    queue.add(each);
+    each.isAwaited = false;
+    queue.moved(each);
+  }
+  queue.delete(gone);
+  t.equal(queue.take(now), taken);
+  for (const each of [gone, taken]) queue.moved(each);
+  t.equal(queue.mayTake(now), false);
+  t.equal(queue.sizes.podSandbox, 0);
+  t.end();
+});
+
+t.test('an own place takes static and critical work, the more important first, and no other', (t) => {
+  const queue = new WorkQueue(new Map());
+  const [sandbox, container, start] = [work(), work({ kind: 'container' }), work({ kind: 'start' })];
+  for (const each of [sandbox, container, start]) queue.add(each);
+  t.equal(queue.mayTake(ownPlace), false);
+  t.equal(queue.take(ownPlace), undefined);
+  const [ofCritical, ofStatic] = [critical(), work({ importance: 'static' })];
+  queue.add(ofCritical);
+  queue.add(ofStatic);
+  t.equal(queue.mayTake(ownPlace), true);
+  t.same(takenAll(queue, ownPlace), [ofStatic, ofCritical]);
+  t.end();
+});
+
+t.test('an own place is beyond the limit of a handler, and does not count for it', (t) => {
+  const queue = new WorkQueue(new Map([['kata', 1]]));
+  const own = { handler: 'kata', importance: 'critical' } as const;
+  const [first, second, third, fourth] = [work({ handler: 'kata' }), work(own), work(own), work(own)];
+  queue.add(first);
+  queue.add(second);
+  t.equal(queue.take(ownPlace), second);
+  t.equal(queue.take(now), first, 'its limit is not used up by it');
+  queue.add(third);
+  queue.add(fourth);
+  t.equal(queue.take(now), undefined);
+  t.equal(queue.take(ownPlace), third, 'nor does its limit keep it back');
+  queue.ended(first);
+  t.equal(queue.take(now), fourth, 'in another place it counts as any other');
+  t.equal(queue.take(now), undefined);
+  t.end();
+});
+
+t.test('an own place is not beyond the pace', (t) => {
+  const queue = new WorkQueue(new Map());
+  const paced = critical();
+  queue.add(paced);
+  t.equal(queue.mayTake({ ...ownPlace, paceAllows: false }), false);
+  t.equal(queue.take({ ...ownPlace, paceAllows: false }), undefined);
+  const start = work({ kind: 'start', importance: 'critical' });
+  queue.add(start);
+  t.equal(queue.take({ ...ownPlace, paceAllows: false }), start);
+  t.equal(queue.take(ownPlace), paced);
+  t.end();
+});
+
+t.test('who gets an own place passes over nobody who could not have had it', (t) => {
+  const queue = new WorkQueue(new Map());
+  for (let n = 0; n < 60; n += 1) queue.add(critical());
+  queue.add(work());
+  for (let n = 0; n < 2 * passedOverAtMost; n += 1) queue.take(ownPlace);
+  t.same(taken(queue, passedOverAtMost + 1), [
+    ...Array.from({ length: passedOverAtMost }, () => 'critical'),
+    'podSandbox',
+  ]);
   t.end();
 });
