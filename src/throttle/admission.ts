@@ -175,8 +175,7 @@ export class Admission {
         leave();
       });
       const end = (succeeded: boolean) => {
-        counted.ended(succeeded);
-        ended(succeeded);
+        counted.ended(ended(succeeded));
         leave();
       };
       running.then(end, () => end(false));

@@ -5,7 +5,7 @@ import type { Work } from './work-queue.js';
 export interface Counted {
   /** Called at most once, before it has ended: it hangs, and is no load any more. */
   hangs(): void;
-  /** Called once: whether it did what it was to do. */
+  /** Called once: whether it did what it was to do, and what it took tells something of the node. */
   ended(succeeded: boolean): void;
 }
 

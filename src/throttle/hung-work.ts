@@ -48,18 +48,28 @@ interface Running {
   readonly deadlineMs: number;
   /** Told once that it hangs. */
   readonly hangs: () => void;
-  isHung: boolean;
+  /** Since when it counts as hung, in ms of the clock. */
+  hungSinceMs: number | undefined;
   isGivenUp: boolean;
   /** Work of its sort has succeeded that began no earlier. */
   isOvertaken: boolean;
+  /** The same of work that began when this counted as hung. What it takes in the end is not what work takes now. */
+  isLeftBehind: boolean;
 }
 
 export class HungWork {
   readonly #clock: Clock;
   readonly #options: HungWorkOptions;
+  /** Of what was not left behind. */
   readonly #times = new RecentTimes();
+  /** Of all: some work is slow by itself, and what is as slow is not given up for it. */
+  readonly #allTimes = new RecentTimes();
   readonly #running = new Set<Running>();
+  readonly #countOfSort = new Map<string, number>();
   #hung = 0;
+  #isClosed = false;
+  /** When the timer is due, in ms of the clock. */
+  #lookMs = Number.POSITIVE_INFINITY;
   #cancelTimer: (() => void) | undefined;
 
   constructor(clock: Clock, options: HungWorkOptions) {
@@ -76,71 +86,98 @@ export class HungWork {
    * Work begins.
    *
    * @param hangs Called at most once, when it no longer counts as load.
-   * @returns To be called once, when it has ended: whether it did what it was to do.
+   * @returns To be called once, when it has ended: whether it did what it was to do. Gives whether it did, and what it took tells
+   *   something of the node.
    */
-  begin(work: Work, hangs: () => void): (succeeded: boolean) => void {
+  begin(work: Work, hangs: () => void): (succeeded: boolean) => boolean {
     const running: Running = {
       work,
       sort: sortOf(work),
       beganMs: this.#clock.now(),
       deadlineMs: work.deadlineMs ?? Number.POSITIVE_INFINITY,
       hangs,
-      isHung: false,
+      hungSinceMs: undefined,
       isGivenUp: false,
       isOvertaken: false,
+      isLeftBehind: false,
     };
     this.#running.add(running);
-    this.#look();
+    this.#count(running, 1);
+    // Nothing else is due any earlier for it.
+    this.#lookBy(Math.min(this.#hangsMs(running), this.#givenUpMs(running)));
     return (succeeded) => {
       this.#running.delete(running);
-      if (running.isHung) this.#hung -= 1;
+      this.#count(running, -1);
+      if (running.hungSinceMs !== undefined) this.#hung -= 1;
       if (succeeded) this.#succeeded(running);
       this.#look();
+      return succeeded && !running.isLeftBehind;
     };
   }
 
-  /** Ends its timer. */
+  /** Ends its timer. Nothing hangs or is given up any more. */
   close(): void {
+    this.#isClosed = true;
     this.#cancelTimer?.();
   }
 
-  #succeeded({ sort, beganMs }: Running): void {
-    this.#times.succeeded(sort, this.#clock.now() - beganMs);
+  #count({ sort }: Running, by: 1 | -1): void {
+    const count = (this.#countOfSort.get(sort) ?? 0) + by;
+    if (count === 0) this.#countOfSort.delete(sort);
+    else this.#countOfSort.set(sort, count);
+  }
+
+  #succeeded({ sort, beganMs, isLeftBehind }: Running): void {
+    const tookMs = this.#clock.now() - beganMs;
+    this.#allTimes.succeeded(sort, tookMs);
+    if (!isLeftBehind) this.#times.succeeded(sort, tookMs);
     for (const other of this.#running) {
-      if (other.sort === sort && beganMs >= other.beganMs - sameTimeMs) other.isOvertaken = true;
+      if (other.sort !== sort) continue;
+      if (beganMs >= other.beganMs - sameTimeMs) other.isOvertaken = true;
+      if (beganMs >= (other.hungSinceMs ?? Number.POSITIVE_INFINITY)) other.isLeftBehind = true;
     }
   }
 
   /** Tells what hangs, gives up what is to be given up, and looks again when the next may be due. */
   #look(): void {
+    if (this.#isClosed) return;
     const nowMs = this.#clock.now();
     let nextMs = Number.POSITIVE_INFINITY;
     for (const running of [...this.#running]) {
       const hangsMs = this.#hangsMs(running);
-      if (hangsMs <= nowMs) this.#nowHangs(running);
+      if (hangsMs <= nowMs) this.#nowHangs(running, nowMs);
       else nextMs = Math.min(nextMs, hangsMs);
       const givenUpMs = this.#givenUpMs(running);
       if (givenUpMs <= nowMs) this.#nowGivenUp(running, nowMs);
       else nextMs = Math.min(nextMs, givenUpMs);
     }
     this.#cancelTimer?.();
-    this.#cancelTimer =
-      nextMs === Number.POSITIVE_INFINITY ? undefined : this.#clock.after(nextMs - nowMs, () => this.#look());
+    this.#lookMs = Number.POSITIVE_INFINITY;
+    this.#lookBy(nextMs);
+  }
+
+  #lookBy(dueMs: number): void {
+    if (this.#isClosed || dueMs >= this.#lookMs) return;
+    this.#cancelTimer?.();
+    this.#lookMs = dueMs;
+    this.#cancelTimer = this.#clock.after(dueMs - this.#clock.now(), () => this.#look());
   }
 
   /** When it counts as hung, in ms of the clock. */
-  #hangsMs({ sort, beganMs, deadlineMs, isHung }: Running): number {
-    if (isHung || this.#hung >= this.#options.most) return Number.POSITIVE_INFINITY;
+  #hangsMs({ sort, beganMs, deadlineMs, hungSinceMs }: Running): number {
+    if (hungSinceMs !== undefined || this.#hung >= this.#options.most) return Number.POSITIVE_INFINITY;
     const longestMs = this.#times.longestMs(sort);
-    if (longestMs !== undefined) return beganMs + Math.max(leastMs, timesUsual * longestMs);
-    return beganMs + Math.min(unknownMs, deadlineMs * this.#options.deadlineShare);
+    const lateMs = deadlineMs * this.#options.deadlineShare;
+    const tooLongMs = longestMs === undefined ? Math.min(unknownMs, lateMs) : timesUsual * longestMs;
+    return beganMs + Math.max(leastMs, tooLongMs);
   }
 
-  #nowHangs(running: Running): void {
-    running.isHung = true;
+  #nowHangs(running: Running, nowMs: number): void {
+    const { work, sort, beganMs, hangs } = running;
+    running.hungSinceMs = nowMs;
     this.#hung += 1;
-    running.work.hangs?.({ tookMs: this.#clock.now() - running.beganMs, usualMs: this.#times.longestMs(running.sort) });
-    running.hangs();
+    work.hangs?.({ tookMs: nowMs - beganMs, usualMs: this.#times.longestMs(sort) });
+    hangs();
   }
 
   /** When it is given up, in ms of the clock. */
@@ -150,19 +187,18 @@ export class HungWork {
     if (giveUp === undefined || work.giveUp === undefined || isGivenUp) return Number.POSITIVE_INFINITY;
     if (!isOvertaken && !this.#isFirstOfItsSort(running)) return Number.POSITIVE_INFINITY;
     const atLeastMs = giveUp.leastMs ?? Math.max(leastGiveUpMs, deadlines * deadlineMs);
-    const patienceMs = Math.max(atLeastMs, giveUp.times * (this.#times.longestMs(running.sort) ?? 0));
+    const patienceMs = Math.max(atLeastMs, giveUp.times * (this.#allTimes.longestMs(running.sort) ?? 0));
     return beganMs + patienceMs * morePatience ** (work.givenUp ?? 0);
   }
 
   /** With nothing to compare it with: whether it hangs or is slow, one more try tells. */
   #isFirstOfItsSort({ sort, work: { givenUp = 0 } }: Running): boolean {
-    if (givenUp > 0 || this.#times.longestMs(sort) !== undefined) return false;
-    return [...this.#running].filter((other) => other.sort === sort).length === 1;
+    return givenUp === 0 && this.#allTimes.longestMs(sort) === undefined && this.#countOfSort.get(sort) === 1;
   }
 
   #nowGivenUp(running: Running, nowMs: number): void {
     running.isGivenUp = true;
-    running.work.giveUp?.({ tookMs: nowMs - running.beganMs, usualMs: this.#times.longestMs(running.sort) });
+    running.work.giveUp?.({ tookMs: nowMs - running.beganMs, usualMs: this.#allTimes.longestMs(running.sort) });
   }
 }
 

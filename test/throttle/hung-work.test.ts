@@ -1,0 +1,443 @@
+import t from 'tap';
+import { HungWork, type HungWorkOptions } from '../../src/throttle/hung-work.js';
+import type { Overdue, Work } from '../../src/throttle/work-queue.js';
+import { ManualClock } from '../support/manual-clock.js';
+
+const second = 1_000;
+const minute = 60 * second;
+
+/** As by default. */
+const byDefault = { times: 10, leastMs: undefined };
+
+type What = Omit<Work, 'run' | 'hangs' | 'giveUp'> & { readonly canBeGivenUp?: boolean };
+
+interface Begun {
+  /** What it was told, each with when, in ms since the start. */
+  readonly told: string[];
+  /** Told with it. */
+  readonly overdue: Overdue[];
+  /** @returns What `begin` gave. */
+  end(succeeded?: boolean): boolean;
+  isOut: boolean;
+}
+
+function stage(options: Partial<HungWorkOptions> = {}) {
+  const clock = new ManualClock();
+  const startMs = clock.now();
+  const hung = new HungWork(clock, { deadlineShare: 0.5, most: 100, giveUp: undefined, ...options });
+  /** In seconds since the start. */
+  const at = () => (clock.now() - startMs) / second;
+  const begin = ({ canBeGivenUp = true, ...what }: Partial<What> = {}): Begun => {
+    const tell = (word: string) => (overdue: Overdue) => {
+      begun.told.push(`${word} at ${at()}`);
+      begun.overdue.push(overdue);
+    };
+    const work: Work = {
+      kind: 'podSandbox',
+      deadlineMs: 240 * second,
+      ...what,
+      run: async () => true,
+      hangs: tell('hangs'),
+      ...(canBeGivenUp && { giveUp: tell('given up') }),
+    };
+    let left = 0;
+    const ended = hung.begin(work, () => {
+      left += 1;
+      if (left > 1) begun.told.push('left twice');
+    });
+    const begun: Begun = {
+      told: [],
+      overdue: [],
+      isOut: true,
+      end: (succeeded = true) => {
+        begun.isOut = false;
+        return ended(succeeded);
+      },
+    };
+    return begun;
+  };
+  /** Work of its sort that takes as long and succeeds, one after the other. */
+  const done = async (count: number, tookMs: number, what: Partial<What> = {}) => {
+    for (let n = 0; n < count; n += 1) {
+      const begun = begin(what);
+      await clock.advance(tookMs);
+      begun.end();
+    }
+  };
+  return { clock, hung, begin, done, at };
+}
+
+t.test('before anything of its sort is known, what took half its deadline hangs, and what took 4 s', async (t) => {
+  const { clock, begin, hung } = stage();
+  const [short, long, patient] = [begin({ deadlineMs: 6 * second }), begin(), begin({ deadlineMs: undefined })];
+  await clock.advance(2_999);
+  t.equal(hung.size, 0);
+  await clock.advance(minute);
+  t.same(short.told, ['hangs at 3']);
+  t.same(long.told, ['hangs at 4']);
+  t.same(patient.told, ['hangs at 4']);
+  t.same(long.overdue, [{ tookMs: 4_000, usualMs: undefined }]);
+  t.equal(hung.size, 3);
+});
+
+t.test('nothing hangs before it took 2 s, however short its deadline is and however quick its sort', async (t) => {
+  const { clock, begin, done } = stage();
+  const hasty = begin({ deadlineMs: 10 });
+  await clock.advance(5 * second);
+  t.same(hasty.told, ['hangs at 2']);
+  await done(3, 50, { kind: 'start' });
+  const quick = begin({ kind: 'start' });
+  await clock.advance(1_999);
+  t.same(quick.told, []);
+  await clock.advance(1);
+  t.equal(quick.told.length, 1);
+});
+
+t.test('what took twice as long as the longest of the last 16 of its sort hangs', async (t) => {
+  const { clock, begin, done, at } = stage();
+  await done(1, 9 * second);
+  await done(15, 3 * second);
+  const one = begin();
+  const began = at();
+  await clock.advance(minute);
+  t.same(one.told, [`hangs at ${began + 18}`]);
+  t.same(one.overdue, [{ tookMs: 18 * second, usualMs: 9 * second }]);
+  one.end(false);
+  await done(1, 3 * second);
+  const other = begin();
+  const beganNext = at();
+  await clock.advance(minute);
+  t.same(other.told, [`hangs at ${beganNext + 6}`]);
+});
+
+t.test('what is known counts for work that runs already, and takes back what was thought before', async (t) => {
+  const { clock, begin } = stage();
+  const [first, second_] = [begin(), begin()];
+  await clock.advance(3 * second);
+  first.end();
+  await clock.advance(2_999);
+  t.same(second_.told, []);
+  await clock.advance(1);
+  t.same(second_.told, ['hangs at 6']);
+});
+
+t.test('a sort is a kind and a handler', async (t) => {
+  const { clock, begin, done } = stage();
+  await done(1, 10 * second);
+  const others = [
+    begin({ kind: 'container' }),
+    begin({ kind: 'start' }),
+    begin({ handler: 'kata' }),
+    begin({ kind: 'container', handler: 'kata' }),
+  ];
+  const same = [begin(), begin({ handler: '' })];
+  await clock.advance(4 * second);
+  for (const other of others) t.equal(other.told.length, 1);
+  for (const each of same) t.same(each.told, []);
+});
+
+t.test('what failed says nothing of how long its sort takes', async (t) => {
+  const { clock, begin } = stage();
+  const failed = begin();
+  await clock.advance(3 * second);
+  t.equal(failed.end(false), false);
+  const next = begin();
+  await clock.advance(4 * second);
+  t.same(next.told, ['hangs at 7']);
+});
+
+t.test('what hangs is told once, and what has ended is not', async (t) => {
+  const { clock, begin, hung } = stage();
+  const [hanging, quick] = [begin(), begin()];
+  quick.end(false);
+  await clock.advance(10 * minute);
+  t.same(hanging.told, ['hangs at 4']);
+  t.same(quick.told, []);
+  t.equal(hung.size, 1);
+  hanging.end();
+  t.equal(hung.size, 0);
+  await clock.advance(10 * minute);
+  t.same(hanging.told, ['hangs at 4']);
+});
+
+t.test('no more than its most hangs at once, those that began first', async (t) => {
+  const { clock, begin, hung } = stage({ most: 2 });
+  const all = [begin(), begin(), begin(), begin()];
+  await clock.advance(minute);
+  t.same(
+    all.map(({ told }) => told),
+    [['hangs at 4'], ['hangs at 4'], [], []],
+  );
+  all[1]?.end(false);
+  t.same(all[2]?.told, ['hangs at 60'], 'the next at once where one has ended');
+  t.same(all[3]?.told, []);
+  t.equal(hung.size, 2);
+});
+
+t.test('where none may, nothing hangs and nothing is timed', async (t) => {
+  const { clock, begin, hung } = stage({ most: 0 });
+  const one = begin();
+  t.equal(clock.pending, 0);
+  await clock.advance(10 * minute);
+  t.same(one.told, []);
+  t.equal(hung.size, 0);
+});
+
+t.test(
+  'what hung while work that began later succeeded does not change what is usual, and tells nothing of the node',
+  async (t) => {
+    const { clock, begin, done, at } = stage();
+    await done(1, 3 * second);
+    const late = begin();
+    await clock.advance(6 * second);
+    t.equal(late.told.length, 1);
+    await done(1, 3 * second);
+    await clock.advance(minute);
+    t.equal(late.end(), false);
+    const next = begin();
+    const began = at();
+    await clock.advance(minute);
+    t.same(next.told, [`hangs at ${began + 6}`]);
+  },
+);
+
+t.test('what hung and was overtaken by none does change what is usual, for all may be as slow now', async (t) => {
+  const { clock, begin, done, at } = stage();
+  await done(1, 3 * second);
+  const late = begin();
+  await clock.advance(5 * second);
+  const before = begin();
+  await clock.advance(3 * second);
+  before.end();
+  await clock.advance(12 * second);
+  t.equal(late.told.length, 1);
+  t.equal(late.end(), true, 'what began before it counted as hung says nothing of it');
+  const next = begin();
+  const began = at();
+  await clock.advance(2 * minute);
+  t.same(next.told, [`hangs at ${began + 40}`]);
+});
+
+t.test('what was overtaken is given up at ten times the longest of its sort', async (t) => {
+  const { clock, begin, done } = stage({ giveUp: byDefault });
+  const stuck = begin({ deadlineMs: 8 * second });
+  await done(1, 7 * second);
+  await clock.advance(5 * minute);
+  t.same(stuck.told, ['hangs at 4', 'given up at 70']);
+  t.same(stuck.overdue.at(-1), { tookMs: 70 * second, usualMs: 7 * second });
+});
+
+t.test('the longest counts for giving up also where it hung and was left behind', async (t) => {
+  const { clock, begin, done } = stage({ giveUp: byDefault });
+  const [slow, stuck] = [begin({ deadlineMs: 8 * second }), begin({ deadlineMs: 8 * second })];
+  await clock.advance(4 * second);
+  await done(3, second);
+  await clock.advance(3 * second);
+  slow.end();
+  await clock.advance(5 * minute);
+  t.same(stuck.told, ['hangs at 4', 'given up at 100']);
+});
+
+t.test('never before twice its deadline has passed, nor before 30 s', async (t) => {
+  const { clock, begin, done } = stage({ giveUp: byDefault });
+  const [soon, later, patient] = [
+    begin({ deadlineMs: 8 * second }),
+    begin({ deadlineMs: 16 * second }),
+    begin({ deadlineMs: undefined }),
+  ];
+  await done(1, second);
+  await clock.advance(60 * minute);
+  t.same(soon.told.at(-1), 'given up at 30');
+  t.same(later.told.at(-1), 'given up at 32');
+  t.same(patient.told, ['hangs at 2'], 'who has no deadline waits as long as it takes');
+});
+
+t.test('the option takes the place of both, and the multiple holds beside it', async (t) => {
+  const { clock, begin, done } = stage({ giveUp: { times: 3, leastMs: 5 * second } });
+  const one = begin();
+  await done(1, second);
+  await clock.advance(minute);
+  t.same(one.told.at(-1), 'given up at 5');
+  one.end(false);
+  const other = begin();
+  const began = 61;
+  await done(1, 4 * second);
+  await clock.advance(minute);
+  t.same(other.told.at(-1), `given up at ${began + 12}`);
+});
+
+t.test('each time it was given up before makes that four times as long', async (t) => {
+  for (const [givenUp, atSeconds] of [
+    [0, 30],
+    [1, 120],
+    [2, 480],
+  ] as const) {
+    const { clock, begin, done } = stage({ giveUp: byDefault });
+    const one = begin({ givenUp, deadlineMs: 8 * second });
+    await done(1, second);
+    await clock.advance(60 * minute);
+    t.equal(one.told.at(-1), `given up at ${atSeconds}`);
+  }
+});
+
+t.test('given up is told once', async (t) => {
+  const { clock, begin, done } = stage({ giveUp: byDefault });
+  const one = begin({ deadlineMs: 8 * second });
+  await done(1, second);
+  await clock.advance(60 * minute);
+  await done(1, second);
+  t.equal(one.told.filter((told) => told.startsWith('given up')).length, 1);
+  t.equal(clock.pending, 0);
+});
+
+t.test('only what began no later than a second after the work that succeeded is overtaken by it', async (t) => {
+  const { clock, begin } = stage({ giveUp: byDefault });
+  const first = begin({ deadlineMs: 8 * second });
+  await clock.advance(second);
+  const atOnce = begin({ deadlineMs: 8 * second });
+  await clock.advance(1);
+  const after = begin({ deadlineMs: 8 * second });
+  await clock.advance(second);
+  first.end();
+  await clock.advance(60 * minute);
+  t.same(atOnce.told.at(-1), 'given up at 31');
+  t.match(after.told, [/^hangs/]);
+  t.equal(after.told.length, 1);
+});
+
+t.test('work of another sort that succeeds, or of its own that fails, overtakes nothing', async (t) => {
+  const { clock, begin, done } = stage({ giveUp: byDefault });
+  const all = [begin({ deadlineMs: 8 * second }), begin({ deadlineMs: 8 * second })];
+  await done(3, second, { handler: 'kata' });
+  await done(3, second, { kind: 'container' });
+  const failing = begin();
+  await clock.advance(second);
+  failing.end(false);
+  await clock.advance(60 * minute);
+  for (const { told } of all) t.same(told, ['hangs at 4']);
+});
+
+t.test('the first of its sort is given up once where it is alone: one more try tells', async (t) => {
+  const { clock, begin, at } = stage({ giveUp: byDefault });
+  const first = begin({ deadlineMs: 8 * second });
+  await clock.advance(minute);
+  t.same(first.told, ['hangs at 4', 'given up at 30']);
+  first.end(false);
+  const again = begin({ deadlineMs: 8 * second, givenUp: 1 });
+  const began = at();
+  await clock.advance(60 * minute);
+  t.same(again.told, [`hangs at ${began + 4}`]);
+});
+
+t.test('the first of its sort is not given up while another of it runs, nor once one has succeeded', async (t) => {
+  const { clock, begin, done } = stage({ giveUp: byDefault });
+  const two = [begin({ deadlineMs: 8 * second }), begin({ deadlineMs: 8 * second })];
+  const elsewhere = begin({ deadlineMs: 8 * second, handler: 'kata' });
+  await clock.advance(5 * minute);
+  for (const { told } of two) t.same(told, ['hangs at 4']);
+  t.same(elsewhere.told, ['hangs at 4', 'given up at 30'], 'another sort is none of its');
+  two[0]?.end(false);
+  t.same(two[1]?.told, ['hangs at 4', 'given up at 300']);
+  await done(1, second, { kind: 'container' });
+  const later = begin({ kind: 'container', deadlineMs: 8 * second });
+  await clock.advance(10 * minute);
+  t.equal(later.told.length, 1);
+});
+
+t.test('nothing is given up that cannot be, and nothing with the option off', async (t) => {
+  const { clock, begin, done } = stage({ giveUp: byDefault });
+  const start = begin({ canBeGivenUp: false });
+  await done(1, second);
+  await clock.advance(60 * minute);
+  t.same(start.told, ['hangs at 2']);
+  const off = stage({ giveUp: undefined });
+  const one = off.begin();
+  await off.done(1, second);
+  await off.clock.advance(60 * minute);
+  t.same(one.told, ['hangs at 2']);
+});
+
+t.test('what does not hang, for as much hangs as may, is given up all the same', async (t) => {
+  const { clock, begin, done } = stage({ most: 0, giveUp: byDefault });
+  const one = begin({ deadlineMs: 8 * second });
+  await done(1, second);
+  await clock.advance(5 * minute);
+  t.same(one.told, ['given up at 30']);
+});
+
+t.test('on a node where all is slow nothing is given up', async (t) => {
+  const tookMs = 5 * minute;
+  for (const deadlineMs of [240 * second, 8 * second]) {
+    for (const everyMs of [0, 700, 15 * second]) {
+      const { clock, begin, hung } = stage({ giveUp: byDefault });
+      const all: Begun[] = [];
+      let next = 0;
+      /** 60 in all, 20 at a time at most: each ends after as long, and another begins. */
+      const run = () => {
+        if (next === 60) return;
+        next += 1;
+        const begun = begin({ deadlineMs });
+        all.push(begun);
+        clock.after(tookMs, () => {
+          begun.end();
+          run();
+        });
+      };
+      for (let n = 0; n < 20; n += 1) clock.after(n * everyMs, run);
+      await clock.advance(4 * tookMs + 20 * everyMs);
+      t.equal(all.filter(({ isOut }) => !isOut).length, 60);
+      const given = all.filter(({ told }) => told.some((word) => word.startsWith('given up')));
+      t.equal(given.length, 0, `one every ${everyMs} ms, with a deadline of ${deadlineMs} ms`);
+      t.equal(hung.size, 0);
+      t.equal(clock.pending, 0);
+    }
+  }
+});
+
+t.test('where all becomes slow that was quick, nothing is given up', async (t) => {
+  const { clock, begin, done } = stage({ giveUp: byDefault });
+  await done(20, second);
+  const all = Array.from({ length: 20 }, () => begin({ deadlineMs: 8 * second }));
+  await clock.advance(5 * minute);
+  for (const each of all) each.end();
+  t.same(
+    all.flatMap(({ told }) => told.filter((word) => word.startsWith('given up'))),
+    [],
+  );
+});
+
+t.test('nothing is timed any more when nothing runs, nor once what runs has been told all', async (t) => {
+  const { clock, begin, done } = stage({ giveUp: byDefault });
+  await done(3, second);
+  t.equal(clock.pending, 0);
+  const [one, other] = [begin(), begin()];
+  t.equal(clock.pending, 1);
+  await clock.advance(60 * minute);
+  t.equal(clock.pending, 0);
+  one.end();
+  other.end();
+  t.equal(clock.pending, 0);
+});
+
+t.test('closing it ends its timer for good', async (t) => {
+  const { clock, begin, hung } = stage({ giveUp: byDefault });
+  const [one, other] = [begin(), begin()];
+  hung.close();
+  t.equal(clock.pending, 0);
+  begin({ deadlineMs: 4 * second });
+  t.equal(clock.pending, 0);
+  await clock.advance(60 * minute);
+  one.end(false);
+  t.equal(clock.pending, 0);
+  t.same(other.told, []);
+  stage().hung.close();
+});
+
+t.test('two thousand at once are looked at within the time a test has', (t) => {
+  const { hung } = stage({ giveUp: byDefault });
+  const work: Work = { kind: 'podSandbox', run: async () => true, giveUp: () => {} };
+  const ends = Array.from({ length: 2_000 }, () => hung.begin(work, () => {}));
+  for (const end of ends) end(false);
+  t.equal(hung.size, 0);
+  t.end();
+});
