@@ -33,13 +33,24 @@ interface Waiting {
 class Places {
   readonly isOwn: boolean;
   readonly gate: ReturnType<typeof pLimit>;
+  count: number;
   taken = 0;
   /** One turn is asked for at a time, and each asks for the next: what goes is chosen when there is a place, not before. */
   turnAsked = false;
 
   constructor(count: number, isOwn: boolean) {
     this.gate = pLimit(count);
+    this.count = count;
     this.isOwn = isOwn;
+  }
+
+  get hasRoom(): boolean {
+    return this.taken < this.count;
+  }
+
+  resize(count: number): void {
+    this.count = count;
+    this.gate.concurrency = count;
   }
 }
 
@@ -52,6 +63,7 @@ export class Admission {
   readonly #pace: Pace | undefined;
   readonly #hung: HungWork;
   readonly #shared: Places;
+  readonly #own: Places | undefined;
   /** The own ones first: what gets one of them leaves a shared one to others. */
   readonly #places: readonly Places[];
   #cancelPaceTimer: (() => void) | undefined;
@@ -64,10 +76,9 @@ export class Admission {
     this.#pace = options.pace && new Pace(clock, options.pace);
     this.#hung = new HungWork(clock, options.hung);
     this.#shared = new Places(limit.value, false);
-    this.#places = options.ownPlaces === 0 ? [this.#shared] : [new Places(options.ownPlaces, true), this.#shared];
-    limit.onMove = () => {
-      this.#shared.gate.concurrency = limit.value;
-    };
+    this.#own = options.ownPlaces === 0 ? undefined : new Places(options.ownPlaces, true);
+    this.#places = [this.#own ?? [], this.#shared].flat();
+    limit.onMove = () => this.#shared.resize(limit.value);
   }
 
   /**
@@ -147,10 +158,11 @@ export class Admission {
   async #takeTurn(places: Places): Promise<void> {
     places.turnAsked = false;
     const isOwnPlace = places.isOwn;
-    // The limit may have gone down since the turn was given.
-    const hasPlace = isOwnPlace || places.taken < this.#limit.value;
     const paceAllows = (this.#pace?.waitMs ?? 0) === 0;
-    const work = hasPlace ? this.#queue.take({ isOwnPlace, paceAllows }) : undefined;
+    // What came since the turn was asked for may have a place of its own.
+    const yields = !isOwnPlace && this.#own?.hasRoom && this.#queue.mayTake({ isOwnPlace: true, paceAllows });
+    // The limit may have gone down since the turn was given.
+    const work = places.hasRoom && !yields ? this.#queue.take({ isOwnPlace, paceAllows }) : undefined;
     const waiting = work && this.#waiting.get(work);
     if (work === undefined || waiting === undefined) return this.#askTurns();
     this.#waiting.delete(work);

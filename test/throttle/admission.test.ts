@@ -14,9 +14,16 @@ class MovableLimit implements ConcurrencyLimit {
   isClosed = false;
   constructor(value: number) {
     this.value = value;
+    this.#values.push(value);
   }
+  /** The highest it was. */
+  get highest(): number {
+    return Math.max(...this.#values);
+  }
+  readonly #values: number[] = [];
   moveTo(value: number): void {
     this.value = value;
+    this.#values.push(value);
     this.onMove();
   }
   /** What it was told of work that hangs. */
@@ -37,6 +44,11 @@ class MovableLimit implements ConcurrencyLimit {
 interface Asked {
   readonly n: number;
   readonly work: Work;
+  isAwaited: boolean;
+  /** Was told that it hangs. */
+  hangs: boolean;
+  /** Was told that it is given up; what is does not end by that alone, unless it was asked for as `endsGivenUp`. */
+  isGivenUp: boolean;
   ended: boolean;
   /** Ends it; undefined before it has begun. */
   end: ((succeeded: boolean | Error) => void) | undefined;
@@ -44,7 +56,7 @@ interface Asked {
   outcome: Promise<unknown>;
 }
 
-type Kind = Omit<Work, 'run'>;
+type Kind = Omit<Work, 'run' | 'isAwaited'>;
 
 const kinds: Readonly<Record<WorkClass, Kind>> = {
   static: { kind: 'podSandbox', importance: 'static' },
@@ -69,9 +81,20 @@ function stage(limit: number, options: Partial<AdmissionOptions> = {}) {
     ...options,
   });
   const all: Asked[] = [];
-  const ask = (what: Kind = kinds.podSandbox): Asked => {
+  const ask = (what: Kind & { readonly endsGivenUp?: boolean } = kinds.podSandbox): Asked => {
+    const { endsGivenUp = false, ...known } = what;
     const work: Work = {
-      ...what,
+      ...known,
+      get isAwaited() {
+        return asked.isAwaited;
+      },
+      hangs: () => {
+        asked.hangs = true;
+      },
+      giveUp: () => {
+        asked.isGivenUp = true;
+        if (endsGivenUp) asked.end?.(false);
+      },
       run() {
         begun.push(asked.n);
         return new Promise((resolve, reject) => {
@@ -83,7 +106,16 @@ function stage(limit: number, options: Partial<AdmissionOptions> = {}) {
         });
       },
     };
-    const asked: Asked = { n: all.length, work, ended: false, end: undefined, outcome: Promise.resolve() };
+    const asked: Asked = {
+      n: all.length,
+      work,
+      isAwaited: true,
+      hangs: false,
+      isGivenUp: false,
+      ended: false,
+      end: undefined,
+      outcome: Promise.resolve(),
+    };
     asked.outcome = admission.admit(work).catch((error: unknown) => error);
     all.push(asked);
     return asked;
@@ -108,23 +140,32 @@ async function drain({ all, running, end, clock }: Stage): Promise<void> {
 
 /** What may happen, in an order of fast-check's choice. */
 type Move =
-  | { readonly do: 'ask'; readonly of: WorkClass; readonly handler: string | undefined }
+  | {
+      readonly do: 'ask';
+      readonly of: WorkClass;
+      readonly handler: string | undefined;
+      readonly deadlineMs: number | undefined;
+      readonly endsGivenUp: boolean;
+    }
   | { readonly do: 'end'; readonly pick: number; readonly as: boolean | Error }
   | { readonly do: 'limit'; readonly to: number }
   | { readonly do: 'withdraw'; readonly pick: number }
+  | { readonly do: 'leave or ask again'; readonly pick: number }
   | { readonly do: 'wait'; readonly ms: number };
 
 const aMove: fc.Arbitrary<Move> = fc.oneof(
   {
-    weight: 6,
+    weight: 8,
     arbitrary: fc.record({
       do: fc.constant('ask' as const),
       of: fc.constantFrom(...workClasses),
-      handler: fc.constantFrom(undefined, 'kata', 'runc'),
+      handler: fc.constantFrom(undefined, 'kata'),
+      deadlineMs: fc.constantFrom(undefined, 4_000, 240_000),
+      endsGivenUp: fc.boolean(),
     }),
   },
   {
-    weight: 5,
+    weight: 4,
     arbitrary: fc.record({
       do: fc.constant('end' as const),
       pick: fc.nat(),
@@ -133,10 +174,18 @@ const aMove: fc.Arbitrary<Move> = fc.oneof(
   },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('limit' as const), to: fc.integer({ min: 1, max: 6 }) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('withdraw' as const), pick: fc.nat() }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ do: fc.constant('leave or ask again' as const), pick: fc.nat() }),
+  },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('wait' as const), ms: fc.integer({ min: 1, max: 2_000 }) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ do: fc.constant('wait' as const), ms: fc.integer({ min: 2_000, max: 60_000 }) }),
+  },
 );
 
-const moves = fc.array(aMove, { maxLength: 80 });
+const moves = fc.array(aMove, { maxLength: 60, size: 'max' });
 
 const kataLimit = 2;
 
@@ -149,52 +198,82 @@ const kataLimit = 2;
 async function play(
   played: readonly Move[],
   options: Partial<AdmissionOptions>,
-  check: (stage: Stage, begunNow: readonly number[]) => void,
+  check: (stage: Stage, begunNow: readonly number[], withdrawn: ReadonlySet<number>) => void,
 ) {
   const on = stage(3, options);
   const withdrawn = new Set<number>();
   for (const move of played) {
     const before = on.begun.length;
-    if (move.do === 'ask') on.ask({ ...kinds[move.of], handler: move.handler });
-    else if (move.do === 'limit') on.concurrency.moveTo(move.to);
+    const queued = on.all.filter(({ n }) => !on.begun.includes(n) && !withdrawn.has(n));
+    const chosen = 'pick' in move ? queued[move.pick % Math.max(1, queued.length)] : undefined;
+    if (move.do === 'ask') {
+      const { handler, deadlineMs, endsGivenUp } = move;
+      on.ask({ ...kinds[move.of], handler, deadlineMs, endsGivenUp });
+    } else if (move.do === 'limit') on.concurrency.moveTo(move.to);
     else if (move.do === 'wait') await on.clock.advance(move.ms);
     else if (move.do === 'end') await on.end(on.running()[move.pick % Math.max(1, on.running().length)], move.as);
-    else {
-      const queued = on.all.filter(({ n }) => !on.begun.includes(n) && !withdrawn.has(n));
-      const chosen = queued[move.pick % Math.max(1, queued.length)];
-      if (chosen !== undefined) {
-        withdrawn.add(chosen.n);
-        on.admission.withdraw(chosen.work);
-      }
+    else if (chosen !== undefined && move.do === 'withdraw') {
+      withdrawn.add(chosen.n);
+      on.admission.withdraw(chosen.work);
+    } else if (chosen !== undefined) {
+      chosen.isAwaited = !chosen.isAwaited;
+      on.admission.moved(chosen.work);
     }
     await settle();
-    check(on, on.begun.slice(before));
+    check(on, on.begun.slice(before), withdrawn);
   }
   return { on, withdrawn };
 }
 
-const paced = { handlerLimits: new Map([['kata', kataLimit]]), pace: { perSecond: 2, burst: 3 } };
+/** How an admission may be set up, in a choice of fast-check's. */
+const setUps: fc.Arbitrary<Partial<AdmissionOptions> & Pick<AdmissionOptions, 'ownPlaces' | 'hung'>> = fc.record({
+  handlerLimits: fc.constant(new Map([['kata', kataLimit]])),
+  pace: fc.constantFrom(undefined, { perSecond: 2, burst: 3 }),
+  ownPlaces: fc.integer({ min: 0, max: 2 }),
+  hung: fc.record({
+    deadlineShare: fc.constant(0.5),
+    most: fc.integer({ min: 0, max: 3 }),
+    giveUp: fc.constantFrom(undefined, { times: 2, leastMs: 5_000 }),
+  }),
+});
+
+const isOrdinary = ({ work }: Asked) => work.importance === undefined;
+
+/** A thousand in all. */
+const numRuns = 250;
 
 t.test(
-  'for any order of arrivals, ends, failures and moves of the limit, no work begins beyond the limit',
+  'for any mix of work that ends, fails, hangs and is given up, no more is out than there are places',
   async (t) => {
     await fc.assert(
-      fc.asyncProperty(moves, fc.boolean(), async (played, isPaced) => {
-        await play(played, isPaced ? paced : {}, (on, begunNow) => {
-          const { length } = on.running();
-          if (begunNow.length > 0 && length > on.concurrency.value) throw new Error(`${length} run`);
-          if (length !== on.admission.inFlight) throw new Error(`${on.admission.inFlight} said to run, ${length} do`);
+      fc.asyncProperty(moves, setUps, async (played, setUp) => {
+        const { ownPlaces, hung } = setUp;
+        await play(played, setUp, ({ admission, concurrency, all, running }, begunNow, withdrawn) => {
+          const out = running().length;
+          if (admission.hung > hung.most) throw new Error(`${admission.hung} hang`);
+          if (admission.inFlight + admission.hung !== out) {
+            throw new Error(`${admission.inFlight} and ${admission.hung} said to be out, ${out} are`);
+          }
+          const waits = all.filter(({ n, end }) => end === undefined && !withdrawn.has(n)).length;
+          const byClass = Object.values(admission.queuedByClass).reduce((total, size) => total + size, 0);
+          if (admission.queued !== waits || byClass !== waits) throw new Error(`${byClass} said to wait, ${waits} do`);
+          if (out > concurrency.highest + ownPlaces + hung.most) throw new Error(`${out} are out`);
+          const begin = all.filter(({ n }) => begunNow.includes(n));
+          if (begin.some(isOrdinary) && admission.inFlight > concurrency.value + ownPlaces) {
+            throw new Error(`${admission.inFlight} have a place`);
+          }
         });
       }),
+      { numRuns },
     );
     t.pass('held for every run');
   },
 );
 
-t.test('for any order, no work is lost, none runs twice, and each is told how it ended', async (t) => {
+t.test('for any such mix no work is lost, none runs twice, each is told its end, and nothing is left', async (t) => {
   await fc.assert(
-    fc.asyncProperty(moves, fc.boolean(), async (played, isPaced) => {
-      const { on, withdrawn } = await play(played, isPaced ? paced : {}, () => {});
+    fc.asyncProperty(moves, setUps, async (played, setUp) => {
+      const { on, withdrawn } = await play(played, setUp, () => {});
       for (const n of withdrawn) {
         const asked = on.all[n];
         if (asked !== undefined) asked.ended = true;
@@ -203,53 +282,74 @@ t.test('for any order, no work is lost, none runs twice, and each is told how it
       const expected = on.all.map(({ n }) => n).filter((n) => !withdrawn.has(n));
       if (JSON.stringify(on.begun.toSorted((a, b) => a - b)) !== JSON.stringify(expected)) return false;
       const outcomes = await Promise.all(expected.map((n) => on.all[n]?.outcome));
+      const { admission, concurrency, clock, all } = on;
+      // The pace may have had a timer for what was withdrawn.
+      await clock.advance(1_000);
       return (
         outcomes.every((outcome) => typeof outcome === 'boolean' || outcome instanceof Error) &&
-        on.admission.queued === 0 &&
-        on.admission.inFlight === 0
+        concurrency.told.length === expected.length &&
+        concurrency.hung === all.filter(({ hangs }) => hangs).length &&
+        admission.queued + admission.inFlight + admission.hung + clock.pending === 0
       );
     }),
-  );
-  t.pass('held for every run');
-});
-
-t.test('for any order, work of one class and handler begins in the order it came', async (t) => {
-  await fc.assert(
-    fc.asyncProperty(moves, fc.boolean(), async (played, isPaced) => {
-      const { on } = await play(played, isPaced ? paced : {}, () => {});
-      const lanes = new Map<string, number>();
-      for (const n of on.begun) {
-        const work = on.all[n]?.work;
-        if (work === undefined) return false;
-        const lane = `${classOf(work)} ${work.handler}`;
-        if ((lanes.get(lane) ?? -1) > n) return false;
-        lanes.set(lane, n);
-      }
-      return true;
-    }),
-  );
-  t.pass('held for every run');
-});
-
-t.test('for any order, a runtime handler never has more at once than its limit', async (t) => {
-  await fc.assert(
-    fc.asyncProperty(moves, async (played) => {
-      await play(played, paced, (on) => {
-        const { length } = on.running().filter(({ work }) => work.handler === 'kata');
-        if (length > kataLimit) throw new Error(`${length} of kata run`);
-      });
-    }),
+    { numRuns },
   );
   t.pass('held for every run');
 });
 
 t.test(
+  'for any such mix, work of one class and handler begins by who waits for it, then in the order it came',
+  async (t) => {
+    await fc.assert(
+      fc.asyncProperty(moves, setUps, async (played, setUp) => {
+        await play(played, setUp, (on, begunNow, withdrawn) => {
+          for (const n of begunNow) {
+            const begun = on.all[n];
+            const passedBy = on.all.find(
+              (other) =>
+                begun !== undefined &&
+                other.end === undefined &&
+                !withdrawn.has(other.n) &&
+                classOf(other.work) === classOf(begun.work) &&
+                other.work.handler === begun.work.handler &&
+                (other.isAwaited === begun.isAwaited ? other.n < n : other.isAwaited),
+            );
+            if (passedBy !== undefined) throw new Error(`${n} began before ${passedBy.n}`);
+          }
+        });
+      }),
+      { numRuns },
+    );
+    t.pass('held for every run');
+  },
+);
+
+t.test(
+  'for any such mix, a handler has no more out than its limit, but for what hangs and for own places',
+  async (t) => {
+    await fc.assert(
+      fc.asyncProperty(moves, setUps, async (played, setUp) => {
+        await play(played, setUp, (on) => {
+          const kata = on.running().filter(({ work, hangs }) => work.handler === 'kata' && !hangs);
+          if (kata.length > kataLimit + setUp.ownPlaces) throw new Error(`${kata.length} of kata run`);
+          const ordinary = kata.filter(isOrdinary).length;
+          if (ordinary > kataLimit) throw new Error(`${ordinary} of kata run that have no own place`);
+        });
+      }),
+      { numRuns },
+    );
+    t.pass('held for every run');
+  },
+);
+
+t.test(
   'for any mix of classes that keeps coming, every class gets its turn within a bounded number of others',
   async (t) => {
     const classes = fc.array(fc.constantFrom(...workClasses), { minLength: 100, maxLength: 150 });
+    const [limits, ownPlacesToo] = [fc.integer({ min: 1, max: 4 }), fc.integer({ min: 0, max: 2 })];
     await fc.assert(
-      fc.asyncProperty(classes, fc.integer({ min: 1, max: 4 }), async (coming, limit) => {
-        const on = stage(limit);
+      fc.asyncProperty(classes, limits, ownPlacesToo, async (coming, limit, ownPlaces) => {
+        const on = stage(limit, { ownPlaces });
         for (const name of workClasses) on.ask(kinds[name]);
         /** Since the class was served, how many of more important ones were. */
         const passedOver = new Map<WorkClass, number>(workClasses.map((name) => [name, 0]));
@@ -267,7 +367,9 @@ t.test(
             passedOver.set(served, 0);
           }
           seen = on.begun.length;
-          if (Math.max(...passedOver.values()) > passedOverAtMost + 2 * workClasses.length) return false;
+          // The first of what runs ends each time, so that between two turns of a shared place each own one has one at most.
+          const atMost = (passedOverAtMost + 2 * workClasses.length) * (1 + ownPlaces);
+          if (Math.max(...passedOver.values()) > atMost) return false;
         }
         return true;
       }),
@@ -493,4 +595,224 @@ t.test('work that is withdrawn takes no place of its handler', async (t) => {
   t.equal(admission.queuedByClass.podSandbox, 1);
   await end(all[0]);
   t.same(begun, [0, 2]);
+});
+
+const mayHang = (most: number) => ({ hung: { deadlineShare: 0.5, most, giveUp: undefined } });
+
+t.test(
+  'static and critical work begins at once beyond the limit while there is an own place, no other does',
+  async (t) => {
+    const { ask, begun, admission } = stage(1, { ownPlaces: 2 });
+    ask();
+    await settle();
+    for (const name of ['start', 'container', 'critical', 'static', 'static'] as const) ask(kinds[name]);
+    await settle();
+    t.same(begun, [0, 4, 5]);
+    t.equal(admission.inFlight, 3);
+    t.equal(admission.queued, 3);
+  },
+);
+
+t.test('with the own places full, static and critical work goes by importance as any other', async (t) => {
+  const { ask, begun, end, all } = stage(1, { ownPlaces: 1 });
+  ask();
+  ask(kinds.static);
+  await settle();
+  for (const name of ['podSandbox', 'critical', 'static'] as const) ask(kinds[name]);
+  await end(all[0]);
+  t.same(begun, [1, 0, 4], 'a shared place that gets free is for the most important');
+  await end(all[1]);
+  t.same(begun, [1, 0, 4, 3], 'an own one for the most important of the own ones');
+  await end(all[3]);
+  t.same(begun, [1, 0, 4, 3], 'and for none if there is none');
+  await end(all[4]);
+  t.same(begun, [1, 0, 4, 3, 2]);
+});
+
+t.test('what has an own place leaves the shared ones to others', async (t) => {
+  const { ask, begun } = stage(2, { ownPlaces: 2 });
+  for (const name of ['static', 'static', 'podSandbox', 'podSandbox', 'podSandbox'] as const) ask(kinds[name]);
+  await settle();
+  t.same(begun.toSorted(), [0, 1, 2, 3]);
+});
+
+t.test(
+  'an own place is beyond the limit of a handler and does not count for it, but not beyond the pace',
+  async (t) => {
+    const kata = { kind: 'podSandbox', handler: 'kata' } as const;
+    const beyond = stage(9, { ownPlaces: 1, handlerLimits: new Map([['kata', 1]]) });
+    beyond.ask(kata);
+    beyond.ask({ ...kata, importance: 'static' });
+    await settle();
+    t.same(beyond.begun.toSorted(), [0, 1]);
+    beyond.ask(kata);
+    await beyond.end(beyond.all[1]);
+    t.equal(beyond.begun.length, 2, 'its end makes no room for others of its handler');
+    await beyond.end(beyond.all[0]);
+    t.same(beyond.begun.at(-1), 2);
+
+    const { ask, begun, clock } = stage(9, { ownPlaces: 1, pace: { perSecond: 1, burst: 1 } });
+    ask();
+    await settle();
+    ask(kinds.static);
+    await settle();
+    t.same(begun, [0]);
+    await clock.advance(1_000);
+    t.same(begun, [0, 1]);
+  },
+);
+
+t.test('of two that the pace lets go, one with an own place and one with a shared, none goes too early', async (t) => {
+  const { ask, begun, clock } = stage(9, { ownPlaces: 1, pace: { perSecond: 1, burst: 1 } });
+  ask();
+  await settle();
+  ask(kinds.podSandbox);
+  ask(kinds.static);
+  await clock.advance(1_000);
+  t.same(begun, [0, 2]);
+  await clock.advance(1_000);
+  t.same(begun, [0, 2, 1]);
+  t.equal(clock.pending, 0);
+});
+
+t.test('work that hangs gives back its place, an own one too, and its handler has one less out', async (t) => {
+  const { ask, begun, clock, admission, end, all } = stage(2, {
+    ...mayHang(9),
+    ownPlaces: 1,
+    handlerLimits: new Map([['kata', 1]]),
+  });
+  const kata = { kind: 'podSandbox', handler: 'kata' } as const;
+  for (const what of [kata, kata, kinds.static, kinds.static, kinds.static]) {
+    ask(what);
+    await settle();
+  }
+  t.same(begun.toSorted(), [0, 2, 3]);
+  await clock.advance(4_000);
+  t.same(begun.toSorted(), [0, 1, 2, 3, 4]);
+  t.equal(admission.inFlight, 2);
+  t.equal(admission.hung, 3);
+  await end(all[0]);
+  ask(kata);
+  await settle();
+  t.equal(begun.length, 5, 'what ends late makes no room once more');
+  t.equal(admission.hung, 2);
+  await end(all[1]);
+  t.equal(begun.at(-1), 5);
+});
+
+t.test(
+  'behind sixteen that hang, static and critical pods begin at once, and an ordinary one within 10 s',
+  async (t) => {
+    const { ask, begun, clock } = stage(8, { ...mayHang(64), ownPlaces: 4 });
+    const deadlineMs = 240_000;
+    for (let n = 0; n < 16; n += 1) ask({ ...kinds.podSandbox, deadlineMs });
+    await settle();
+    const ordinary = ask({ ...kinds.podSandbox, deadlineMs });
+    const own = [ask({ ...kinds.static, deadlineMs }), ask({ ...kinds.critical, deadlineMs })];
+    await settle();
+    for (const { n } of own) t.ok(begun.includes(n));
+    await clock.advance(7_999);
+    t.notOk(begun.includes(ordinary.n));
+    await clock.advance(1);
+    t.ok(begun.includes(ordinary.n));
+  },
+);
+
+t.test('no more is out than the limit, the own places and as much as may hang', async (t) => {
+  const { ask, clock, running, admission, end } = stage(2, { ...mayHang(3), ownPlaces: 1 });
+  for (let n = 0; n < 20; n += 1) {
+    ask();
+    ask(kinds.static);
+  }
+  await clock.advance(3_600_000);
+  t.equal(running().length, 6);
+  t.equal(admission.inFlight, 3);
+  t.equal(admission.hung, 3);
+  t.equal(admission.queued, 34);
+  const [hanging] = running().filter(({ hangs }) => hangs);
+  await end(hanging, false);
+  t.equal(running().length, 6, 'where one of them ends, another of them counts as hung and the next begins');
+  t.equal(admission.hung, 3);
+});
+
+t.test(
+  'the limit is told once of what hangs, and of a success that tells nothing of the node as of none',
+  async (t) => {
+    const { ask, clock, concurrency, end, all } = stage(1, mayHang(9));
+    ask();
+    await clock.advance(60_000);
+    t.equal(concurrency.hung, 1);
+    ask();
+    await settle();
+    await end(all[1]);
+    t.equal(concurrency.hung, 1);
+    await end(all[0], true);
+    t.same(concurrency.told, [true, false]);
+    t.equal(await all[0]?.outcome, true, 'who asked for it is told what it was');
+  },
+);
+
+t.test('work that is given up ends as any other, and what it leaves goes to the next', async (t) => {
+  const { ask, clock, begun, admission, all, end } = stage(1, {
+    hung: { deadlineShare: 0.5, most: 0, giveUp: { times: 2, leastMs: 5_000 } },
+  });
+  ask({ ...kinds.podSandbox, endsGivenUp: true });
+  ask(kinds.container);
+  await clock.advance(4_999);
+  t.same(begun, [1], 'the more important one went first');
+  await end(all[1]);
+  await clock.advance(4_999);
+  t.notOk(all[0]?.isGivenUp);
+  await clock.advance(1);
+  t.ok(all[0]?.isGivenUp);
+  t.equal(await all[0]?.outcome, false);
+  t.equal(admission.inFlight, 0);
+});
+
+t.test('what somebody waits for goes first, and what is asked for again takes its old place', async (t) => {
+  const { ask, begun, end, running, admission } = stage(1);
+  ask();
+  await settle();
+  const [left, again, third] = [ask(), ask(), ask()];
+  for (const asked of [left, again]) {
+    asked.isAwaited = false;
+    admission.moved(asked.work);
+  }
+  again.isAwaited = true;
+  admission.moved(again.work);
+  while (running().length > 0) await end(running()[0]);
+  t.same(begun, [0, again.n, third.n, left.n]);
+  admission.moved(left.work);
+  await settle();
+  t.same(begun, [0, again.n, third.n, left.n], 'what has run does not run again');
+});
+
+t.test('closing it ends the timer for what hangs', async (t) => {
+  const { ask, clock, admission, end, all } = stage(2, mayHang(9));
+  ask();
+  ask();
+  await settle();
+  t.equal(clock.pending, 1);
+  admission.close();
+  t.equal(clock.pending, 0);
+  await end(all[0]);
+  t.equal(clock.pending, 0);
+});
+
+t.test('ten thousand that wait are left, asked for again and withdrawn within the time a test has', async (t) => {
+  const { ask, admission, running, end, begun } = stage(100, { ownPlaces: 4 });
+  const all = Array.from({ length: 10_000 }, () => ask());
+  for (const isAwaited of [false, true]) {
+    for (const asked of all) {
+      asked.isAwaited = isAwaited;
+      admission.moved(asked.work);
+    }
+  }
+  await settle();
+  t.equal(admission.queued, 9_900);
+  for (const { work } of all.slice(200)) admission.withdraw(work);
+  for (const asked of running()) asked.end?.(true);
+  await end(undefined);
+  t.equal(begun.length, 200);
+  t.equal(admission.queued, 0);
 });
