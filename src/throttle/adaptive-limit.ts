@@ -24,7 +24,7 @@ export interface AdaptiveLimitOptions {
 export interface LimitMove {
   readonly from: number;
   readonly to: number;
-  readonly reason: 'work ends in time' | 'the node is idle' | 'work is late' | 'pressure';
+  readonly reason: 'work ends in time' | 'the node is idle' | 'work hangs' | 'work is late' | 'pressure';
   readonly detail: Readonly<Record<string, unknown>>;
 }
 
@@ -66,10 +66,14 @@ export class AdaptiveLimit implements ConcurrencyLimit {
   /** Work that ended in time, and the most that ran at once, since the limit moved or so much work was counted. */
   #inTime = 0;
   #mostAtOnce = 0;
+  /** What the limit went up by since it last went down because the node was idle, and not back for work that hangs. */
+  #raisedForIdle = 0;
   /** Of work that began in this round, and in the one before. */
   #usual = { now: new UsualTime(), before: new UsualTime() };
   #sampledMs = Number.NEGATIVE_INFINITY;
   #endedMs = Number.NEGATIVE_INFINITY;
+  /** When some work was load last. */
+  #loadedMs = Number.NEGATIVE_INFINITY;
   /** The pressure was not read since work began after so long a pause that what it shows is not from work. */
   #workBegins = false;
   #cancelSample: (() => void) | undefined;
@@ -87,17 +91,22 @@ export class AdaptiveLimit implements ConcurrencyLimit {
   begin({ kind, deadlineMs }: Pick<Work, 'kind' | 'deadlineMs'>): Counted {
     const round = this.#round;
     const beganMs = this.#clock.now();
-    if (this.#running === 0 && beganMs - this.#endedMs >= pressureWindowMs) this.#workBegins = true;
+    if (this.#running === 0 && beganMs - this.#loadedMs >= pressureWindowMs) this.#workBegins = true;
     this.#running += 1;
     this.#mostAtOnce = Math.max(this.#mostAtOnce, this.#running);
     this.#keepSampling();
     let isLoad = true;
     const unload = () => {
-      if (isLoad) this.#running -= 1;
+      if (!isLoad) return;
       isLoad = false;
+      this.#running -= 1;
+      this.#loadedMs = this.#clock.now();
     };
     return {
-      hangs: unload,
+      hangs: () => {
+        unload();
+        this.#takeBack();
+      },
       ended: (succeeded) => {
         unload();
         this.#ended += 1;
@@ -141,11 +150,19 @@ export class AdaptiveLimit implements ConcurrencyLimit {
     const to = Math.max(this.#options.least, Math.floor(this.#value * this.#options.decreaseFactor));
     if (to === this.#value) return;
     this.#round += 1;
+    this.#raisedForIdle = 0;
     this.#roundBeganMs = this.#clock.now();
     this.#ended = 0;
     this.#usual = { now: new UsualTime(), before: this.#usual.now };
     this.#countAnew();
     this.#moveTo(to, reason, detail);
+  }
+
+  /** While it hung and had its place, the limit went up for want of it: not both that and a free place. */
+  #takeBack(): void {
+    if (this.#raisedForIdle === 0) return;
+    this.#raisedForIdle -= 1;
+    this.#moveTo(this.#value - 1, 'work hangs', {});
   }
 
   #countAnew(): void {
@@ -181,7 +198,9 @@ export class AdaptiveLimit implements ConcurrencyLimit {
   #heedPressure({ isIdle, over }: Pressure): void {
     const nothingEnds = this.#sampledMs - this.#endedMs >= sampleEveryMs;
     if (isIdle && nothingEnds && this.#running >= this.#value) {
-      this.#moveUp(this.#value * idleFactor, 'the node is idle');
+      const from = this.#value;
+      this.#moveUp(from * idleFactor, 'the node is idle');
+      this.#raisedForIdle += this.#value - from;
     }
     if (over === undefined || this.#mostAtOnce < this.#value || this.#ended < this.#value) return;
     // The average shows what a move has done only after its window; until then another would be for the same reason.

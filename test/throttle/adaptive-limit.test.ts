@@ -440,3 +440,61 @@ t.test('closing it ends its timers', async (t) => {
   t.equal(clock.pending, 0);
   pressed().limit.close();
 });
+
+/** So much work begins, and is found to hang at once. @returns The ends. */
+function hang(limit: AdaptiveLimit, count: number) {
+  const all = Array.from({ length: count }, () => limit.begin({ kind: 'podSandbox', deadlineMs: 10 * second }));
+  for (const { hangs } of all) hangs();
+  return all.map(({ ended }) => ended);
+}
+
+t.test('work that hangs does not keep the limit in use, and is not taken off twice when it ends', async (t) => {
+  const { limit, begin } = stage();
+  const hanging = hang(limit, 4);
+  for (let n = 0; n < 20; n += 1) for (const end of begin(7)) end(true);
+  t.equal(limit.value, 8);
+  for (const end of hanging) end(false);
+  for (let n = 0; n < 20; n += 1) for (const end of begin(7)) end(true);
+  t.equal(limit.value, 8);
+  for (const end of begin(8)) end(true);
+  t.equal(limit.value, 9);
+});
+
+t.test('what it went up by while work hung in its place is taken back when that has none any more', async (t) => {
+  const { clock, limit, stalled, moves } = pressed({ most: 12 });
+  stalled.share = 0;
+  const all = Array.from({ length: 8 }, () => limit.begin({ kind: 'podSandbox', deadlineMs: 10 * second }));
+  await clock.advance(second);
+  t.equal(limit.value, 12);
+  const values = all.map(({ hangs }) => {
+    hangs();
+    return limit.value;
+  });
+  t.same(values, [11, 10, 9, 8, 8, 8, 8, 8], 'no more than that');
+  t.match(moves.at(-1), { from: 9, to: 8, reason: 'work hangs' });
+});
+
+t.test('what it went up by before it went down is not taken back once more', async (t) => {
+  const { clock, limit, stalled, begin } = pressed();
+  stalled.share = 0;
+  const ends = begin(8);
+  await clock.advance(second);
+  t.equal(limit.value, 16);
+  stalled.share = 0.5;
+  await clock.advance(5 * second);
+  for (const end of ends) end(true);
+  t.equal(limit.value, 8);
+  hang(limit, 4);
+  t.equal(limit.value, 8);
+});
+
+t.test('pressure that work made which hangs now still counts when more work comes', async (t) => {
+  const { clock, limit, round, percent } = pressed({ most: 8 });
+  await round(second);
+  const slow = Array.from({ length: 8 }, () => limit.begin({ kind: 'podSandbox' }));
+  await clock.advance(30 * second);
+  percent.cpu = 100;
+  for (const { hangs } of slow) hangs();
+  for (let n = 0; n < 5; n += 1) await round(second);
+  t.equal(limit.value, 4);
+});
