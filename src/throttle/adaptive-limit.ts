@@ -88,6 +88,10 @@ export class AdaptiveLimit implements ConcurrencyLimit {
     return this.#value;
   }
 
+  get isShort(): boolean {
+    return this.#options.pressure?.isShort ?? false;
+  }
+
   begin({ kind, deadlineMs }: Pick<Work, 'kind' | 'deadlineMs'>): Counted {
     const round = this.#round;
     const beganMs = this.#clock.now();

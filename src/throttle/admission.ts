@@ -74,7 +74,7 @@ export class Admission {
     this.#options = options;
     this.#queue = new WorkQueue(options.handlerLimits);
     this.#pace = options.pace && new Pace(clock, options.pace);
-    this.#hung = new HungWork(clock, options.hung);
+    this.#hung = new HungWork(clock, options.hung, () => limit.isShort);
     this.#shared = new Places(limit.value, false);
     this.#own = options.ownPlaces === 0 ? undefined : new Places(options.ownPlaces, true);
     this.#places = [this.#own ?? [], this.#shared].flat();

@@ -14,6 +14,8 @@ const uncounted: Counted = { hangs: () => {}, ended: () => {} };
 export interface ConcurrencyLimit {
   /** From 1 up, Infinity included. */
   readonly value: number;
+  /** Whether the node is short of something now, so that all it does is slow; false where nothing is known of it. */
+  readonly isShort: boolean;
   /** Set by the admission: called after `value` has moved. */
   onMove: () => void;
   /** Work begins. */
@@ -23,5 +25,5 @@ export interface ConcurrencyLimit {
 }
 
 export function fixedLimit(value: number): ConcurrencyLimit {
-  return { value, onMove: () => {}, begin: () => uncounted, close: () => {} };
+  return { value, isShort: false, onMove: () => {}, begin: () => uncounted, close: () => {} };
 }

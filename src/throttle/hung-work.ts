@@ -31,6 +31,9 @@ const leastMs = 2_000;
 /** Before anything of its sort is known nothing keeps others waiting for longer, in ms: on a node that starts, all may hang. */
 const unknownMs = 4_000;
 
+/** While the node is short of something, what hangs and what is slow are told apart as soon as it is not, in ms. */
+const lookAgainMs = 1_000;
+
 /** See {@link GiveUpOptions.leastMs}. Whoever waits shall have asked once more by then, and a slow CNI plugin have ended. */
 const deadlines = 2;
 const leastGiveUpMs = 30_000;
@@ -60,6 +63,7 @@ interface Running {
 export class HungWork {
   readonly #clock: Clock;
   readonly #options: HungWorkOptions;
+  readonly #isShort: () => boolean;
   /** Of what was not left behind. */
   readonly #times = new RecentTimes();
   /** Of all: some work is slow by itself, and what is as slow is not given up for it. */
@@ -72,9 +76,11 @@ export class HungWork {
   #lookMs = Number.POSITIVE_INFINITY;
   #cancelTimer: (() => void) | undefined;
 
-  constructor(clock: Clock, options: HungWorkOptions) {
+  /** @param isShort Whether the node is short of something now, so that all it does is slow. */
+  constructor(clock: Clock, options: HungWorkOptions, isShort: () => boolean) {
     this.#clock = clock;
     this.#options = options;
+    this.#isShort = isShort;
   }
 
   /** Work that hangs now, as far as it does not count as load. */
@@ -104,7 +110,7 @@ export class HungWork {
     this.#running.add(running);
     this.#count(running, 1);
     // Nothing else is due any earlier for it.
-    this.#lookBy(Math.min(this.#hangsMs(running), this.#givenUpMs(running)));
+    this.#lookBy(Math.min(this.#hangsMs(running, running.beganMs), this.#givenUpMs(running)));
     return (succeeded) => {
       this.#running.delete(running);
       this.#count(running, -1);
@@ -144,7 +150,7 @@ export class HungWork {
     const nowMs = this.#clock.now();
     let nextMs = Number.POSITIVE_INFINITY;
     for (const running of [...this.#running]) {
-      const hangsMs = this.#hangsMs(running);
+      const hangsMs = this.#hangsMs(running, nowMs);
       if (hangsMs <= nowMs) this.#nowHangs(running, nowMs);
       else nextMs = Math.min(nextMs, hangsMs);
       const givenUpMs = this.#givenUpMs(running);
@@ -163,13 +169,15 @@ export class HungWork {
     this.#cancelTimer = this.#clock.after(dueMs - this.#clock.now(), () => this.#look());
   }
 
-  /** When it counts as hung, in ms of the clock. */
-  #hangsMs({ sort, beganMs, deadlineMs, hungSinceMs }: Running): number {
+  /** When it counts as hung or is to be looked at again, in ms of the clock. */
+  #hangsMs({ sort, beganMs, deadlineMs, hungSinceMs, isOvertaken }: Running, nowMs: number): number {
     if (hungSinceMs !== undefined || this.#hung >= this.#options.most) return Number.POSITIVE_INFINITY;
     const longestMs = this.#times.longestMs(sort);
     const lateMs = deadlineMs * this.#options.deadlineShare;
     const tooLongMs = longestMs === undefined ? Math.min(unknownMs, lateMs) : timesUsual * longestMs;
-    return beganMs + Math.max(leastMs, tooLongMs);
+    const dueMs = beganMs + Math.max(leastMs, tooLongMs);
+    if (isOvertaken || !this.#isShort()) return dueMs;
+    return Math.max(dueMs, Math.min(beganMs + lateMs, nowMs + lookAgainMs));
   }
 
   #nowHangs(running: Running, nowMs: number): void {

@@ -47,7 +47,8 @@ export class Pressure {
   readonly #options: PressureOptions;
   readonly #latest = new Map<Resource, PressureReading>();
   #sampledMs = 0;
-  #isIdle = false;
+  /** For how much of the time between the last two readings each was short, from 0 to 1. Empty before there was work. */
+  #shares: ReadonlyMap<Resource, number> = new Map();
   readonly #toldOf = new Set<Resource>();
   /** Over their thresholds before there was any work: not for its sake. Until they have been under once. */
   #ofOthers = new Set<Resource>();
@@ -64,13 +65,13 @@ export class Pressure {
   /** @param workBegins Nothing has run until now, so that what is read has other reasons. */
   sample(nowMs: number, workBegins: boolean): void {
     const { read, thresholds, unavailable } = this.#options;
-    const shares: number[] = [];
+    const shares = new Map<Resource, number>();
     for (const resource of resources) {
       if (thresholds[resource] === undefined) continue;
       try {
         const reading = read(resource);
-        const stalledMs = reading.stalledMs - (this.#latest.get(resource)?.stalledMs ?? Number.NEGATIVE_INFINITY);
-        shares.push(stalledMs / (nowMs - this.#sampledMs));
+        const before = this.#latest.get(resource);
+        if (before) shares.set(resource, (reading.stalledMs - before.stalledMs) / (nowMs - this.#sampledMs));
         this.#latest.set(resource, reading);
       } catch (error) {
         this.#latest.delete(resource);
@@ -79,16 +80,25 @@ export class Pressure {
       }
     }
     this.#sampledMs = nowMs;
-    // A resource that is not looked at may be the one that is short.
-    const areKnown = shares.length === resources.length;
-    this.#isIdle = !workBegins && areKnown && shares.every((share) => share < idleShare);
+    this.#shares = workBegins ? new Map() : shares;
     const over = new Set(this.#over.map(([resource]) => resource));
     this.#ofOthers = workBegins ? over : new Set([...this.#ofOthers].filter((resource) => over.has(resource)));
   }
 
   /** Whether nothing at all was short between the last two readings; the average would know only seconds later. */
   get isIdle(): boolean {
-    return this.#isIdle;
+    // A resource that is not looked at may be the one that is short.
+    const areKnown = this.#shares.size === resources.length;
+    return areKnown && [...this.#shares.values()].every((share) => share < idleShare);
+  }
+
+  /** Whether a resource was over its threshold between the last two readings, and had not been before there was work. */
+  get isShort(): boolean {
+    const { thresholds } = this.#options;
+    return [...this.#shares].some(
+      ([resource, share]) =>
+        100 * share > (thresholds[resource] ?? Number.POSITIVE_INFINITY) && !this.#ofOthers.has(resource),
+    );
   }
 
   /** A resource whose pressure was over its threshold when last read, and had not been before there was work. */

@@ -498,3 +498,13 @@ t.test('pressure that work made which hangs now still counts when more work come
   for (let n = 0; n < 5; n += 1) await round(second);
   t.equal(limit.value, 4);
 });
+
+t.test('the node is short of something where pressure says so, and never without it', async (t) => {
+  const { clock, limit, begin, stalled } = pressed();
+  t.equal(limit.isShort, false);
+  stalled.share = 0.61;
+  begin(1);
+  await clock.advance(2 * second);
+  t.equal(limit.isShort, true);
+  t.equal(stage().limit.isShort, false);
+});

@@ -8,6 +8,7 @@ import { ManualClock, settle } from '../support/manual-clock.js';
 /** A limit that the test moves. */
 class MovableLimit implements ConcurrencyLimit {
   onMove = () => {};
+  readonly isShort = false;
   value: number;
   /** What it was told of work that ended. */
   readonly told: boolean[] = [];

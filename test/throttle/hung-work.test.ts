@@ -24,7 +24,8 @@ interface Begun {
 function stage(options: Partial<HungWorkOptions> = {}) {
   const clock = new ManualClock();
   const startMs = clock.now();
-  const hung = new HungWork(clock, { deadlineShare: 0.5, most: 100, giveUp: undefined, ...options });
+  const now = { isShort: false };
+  const hung = new HungWork(clock, { deadlineShare: 0.5, most: 100, giveUp: undefined, ...options }, () => now.isShort);
   /** In seconds since the start. */
   const at = () => (clock.now() - startMs) / second;
   const begin = ({ canBeGivenUp = true, ...what }: Partial<What> = {}): Begun => {
@@ -64,7 +65,7 @@ function stage(options: Partial<HungWorkOptions> = {}) {
       begun.end();
     }
   };
-  return { clock, hung, begin, done, at };
+  return { clock, now, hung, begin, done, at };
 }
 
 t.test('before anything of its sort is known, what took half its deadline hangs, and what took 4 s', async (t) => {
@@ -181,6 +182,36 @@ t.test('where none may, nothing hangs and nothing is timed', async (t) => {
   await clock.advance(10 * minute);
   t.same(one.told, []);
   t.equal(hung.size, 0);
+});
+
+t.test(
+  'while the node is short of something work is slow, until half its deadline or until others overtake it',
+  async (t) => {
+    const { clock, begin, now } = stage();
+    now.isShort = true;
+    const [slow, other, patient] = [begin(), begin({ deadlineMs: 100 * second }), begin({ deadlineMs: undefined })];
+    await clock.advance(49_999);
+    t.same([slow.told, other.told], [[], []]);
+    await clock.advance(1);
+    t.same(other.told, ['hangs at 50']);
+    const overtaking = begin();
+    await clock.advance(second);
+    overtaking.end();
+    t.same(slow.told, ['hangs at 51']);
+    t.same(patient.told, ['hangs at 51']);
+  },
+);
+
+t.test('within a second of the node being short no longer, what took too long hangs', async (t) => {
+  const { clock, begin, now, done } = stage();
+  await done(1, second);
+  now.isShort = true;
+  const slow = begin();
+  await clock.advance(9_500);
+  now.isShort = false;
+  t.same(slow.told, []);
+  await clock.advance(second);
+  t.equal(slow.told.length, 1);
 });
 
 t.test(

@@ -166,3 +166,28 @@ t.test('a node on which a single resource is short is not idle, nor is one that 
   t.equal(pressure.isIdle, false);
   t.end();
 });
+
+t.test(
+  'short is a node on which something was over its threshold since the last reading, for the sake of work',
+  async (t) => {
+    const { pressure, sample, percent } = stage({ cpu: 60, io: 80 });
+    percent.set('cpu', 0).set('io', 0).set('memory', 0);
+    sample(false, 1);
+    t.notOk(pressure.isShort, 'one reading tells nothing');
+    sample(false, 0.61);
+    t.ok(pressure.isShort, 'whatever the average shows as yet');
+    sample(false, 0.6);
+    t.notOk(pressure.isShort);
+    percent.set('cpu', 90);
+    sample(true, 0.9);
+    t.notOk(pressure.isShort, 'what was short before work began');
+    sample(false, 0.7);
+    t.notOk(pressure.isShort, 'and still is');
+    percent.set('cpu', 10);
+    sample(false, 0.7);
+    t.ok(pressure.isShort, 'until it has been gone once');
+    percent.clear();
+    sample(false, 1);
+    t.notOk(pressure.isShort, 'nor where nothing is known');
+  },
+);
