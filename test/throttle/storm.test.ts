@@ -1,11 +1,12 @@
 /** Storms of pods on a node that gets slower the more it does at once, in virtual time: the same on every machine. */
-import { setMaxListeners } from 'node:events';
 import t from 'tap';
 import { Contention, type ContentionOptions } from '../../src/harness/runtime/contention.js';
 import { AdaptiveLimit, type LimitMove } from '../../src/throttle/adaptive-limit.js';
 import { Admission } from '../../src/throttle/admission.js';
 import { type ConcurrencyLimit, fixedLimit } from '../../src/throttle/concurrency-limit.js';
+import type { HungWorkOptions } from '../../src/throttle/hung-work.js';
 import { Pressure } from '../../src/throttle/pressure.js';
+import type { WorkKind } from '../../src/throttle/work-queue.js';
 import { ManualClock } from '../support/manual-clock.js';
 
 interface Storm extends ContentionOptions {
@@ -13,72 +14,121 @@ interface Storm extends ContentionOptions {
   readonly base: readonly [podSandbox: number, container: number, start: number];
 }
 
-const deadlineMs = { podSandbox: 8_000, container: 4_000, start: 4_000 };
-const never = new AbortController().signal;
-setMaxListeners(0, never);
+interface Pods {
+  readonly count: number;
+  /** How long the runtime hangs over the pod sandbox of the `n`th, in ms; undefined: it does not. Default: over none. */
+  readonly hangsMs?: (n: number) => number | undefined;
+  /** Whether it hangs as often as it is asked; default, or just the first time. */
+  readonly hangsOnce?: boolean;
+  /** How long the caller waits, in ms. */
+  readonly deadlineMs?: Readonly<Record<WorkKind, number>>;
+}
+
+const shortDeadlineMs = { podSandbox: 8_000, container: 4_000, start: 4_000 };
+/** As of a kubelet by default. */
+const longDeadlineMs = { podSandbox: 240_000, container: 120_000, start: 120_000 };
+
+/** How it is told what hangs: as by default, but that nothing is given up. */
+const toldApart = { deadlineShare: 0.5, most: 64, giveUp: undefined };
+const notToldApart = { ...toldApart, most: 0 };
 
 class Node {
   readonly clock = new ManualClock();
   readonly contention: Contention;
   readonly moves: LimitMove[] = [];
-  /** When each piece of work ended, in ms since the start. */
+  /** When each piece of work of a pod over which nothing hangs ended, in ms since the start. */
   readonly ends: number[] = [];
-  readonly #startMs = this.clock.now();
+  /** How many pods run. */
+  running = 0;
+  /** Work of pods over which nothing hangs that was given up. */
+  wronglyGivenUp = 0;
+  #startMs = this.clock.now();
   readonly #base: Storm['base'];
   readonly #random = newRandom();
-  #admission: Admission | undefined;
 
   constructor({ base, ...contention }: Storm) {
     this.#base = base;
     this.contention = new Contention(this.clock, contention);
   }
 
-  /** As by default, but that only cpu is short. */
-  adaptive(): AdaptiveLimit {
+  /** As by default, but that only cpu is short. @param withPressure Whether there is pressure stall information. */
+  adaptive(withPressure = true): AdaptiveLimit {
     const { contention } = this;
     const read = () => ({ avg10: contention.avg10, stalledMs: contention.totalStalledMs });
+    const thresholds = { cpu: 90, io: 100, memory: 100 };
     return new AdaptiveLimit(this.clock, {
       start: 16,
       least: 2,
       most: 64,
       decreaseFactor: 0.6,
       deadlineShare: 0.5,
-      pressure: new Pressure({ read, thresholds: { cpu: 90, io: 100, memory: 100 }, unavailable: () => {} }),
+      pressure: withPressure ? new Pressure({ read, thresholds, unavailable: () => {} }) : undefined,
       moved: (move) => this.moves.push(move),
     });
   }
 
-  /** So many pods are asked for at once. */
-  begin(pods: number, limit: ConcurrencyLimit): void {
-    const admission = new Admission(limit, this.clock, {
-      handlerLimits: new Map(),
-      pace: undefined,
-      ownPlaces: 4,
-      hung: { deadlineShare: 0.5, most: 64, giveUp: undefined },
-    });
-    this.#admission = admission;
-    for (let n = 0; n < pods; n += 1) void this.#pod(admission);
+  /** All pods are asked for at once. */
+  begin(pods: Pods, limit: ConcurrencyLimit, hung: HungWorkOptions = toldApart): void {
+    const admission = this.#newAdmission(limit, hung);
+    this.#startMs = this.clock.now();
+    for (let n = 0; n < pods.count; n += 1) void this.#pod(n, pods, admission);
   }
 
-  get inFlight(): number {
-    return this.#admission?.inFlight ?? 0;
+  /** The same, one pod after the other before them, as on a node that has been up for long. */
+  async beginAfterOthers(before: number, pods: Pods, limit: ConcurrencyLimit): Promise<void> {
+    const admission = this.#newAdmission(limit, toldApart);
+    for (let n = 1; n <= before; n += 1) {
+      void this.#pod(n, { count: 1 }, admission);
+      await this.until(3 * n);
+    }
+    this.ends.length = 0;
+    this.#startMs = this.clock.now();
+    for (let n = 0; n < pods.count; n += 1) void this.#pod(n, pods, admission);
   }
 
-  /** @returns When the last of `count` pieces of work had ended, in ms. */
-  async until(count: number): Promise<number> {
-    for (let turns = 0; this.ends.length < count && turns < 100_000; turns += 1) await this.clock.advance(100);
+  #newAdmission(limit: ConcurrencyLimit, hung: HungWorkOptions): Admission {
+    return new Admission(limit, this.clock, { handlerLimits: new Map(), pace: undefined, ownPlaces: 4, hung });
+  }
+
+  /** @returns When the last of `count` pieces of work had ended, in ms. It is found out up to `stepMs` later. */
+  async until(count: number, stepMs = 100): Promise<number> {
+    for (let turns = 0; this.ends.length < count && turns < 100_000; turns += 1) await this.clock.advance(stepMs);
     return this.ends[count - 1] ?? Number.POSITIVE_INFINITY;
   }
 
-  async #pod(admission: Admission): Promise<void> {
+  async #pod(n: number, pods: Pods, admission: Admission): Promise<void> {
+    const hangsMs = pods.hangsMs?.(n);
+    const deadlineMs = pods.deadlineMs ?? shortDeadlineMs;
     for (const [at, kind] of (['podSandbox', 'container', 'start'] as const).entries()) {
-      const run = async () => {
-        await this.contention.carryOut((this.#base[at] ?? 0) * (0.8 + 0.4 * this.#random()), never);
-        this.ends.push(this.clock.now() - this.#startMs);
-        return true;
-      };
-      await admission.admit({ kind, deadlineMs: deadlineMs[kind], run });
+      const baseMs = this.#base[at] ?? 0;
+      for (let givenUp = 0, succeeded = false; !succeeded; givenUp += 1) {
+        const hangs = kind === 'podSandbox' && hangsMs !== undefined && !(pods.hangsOnce && givenUp > 0);
+        const cut = new AbortController();
+        const giveUp = () => {
+          if (hangsMs === undefined) this.wronglyGivenUp += 1;
+          cut.abort();
+        };
+        const run = async () => {
+          await (hangs ? this.#hang(hangsMs, cut.signal) : this.#carryOut(baseMs, cut.signal));
+          return !cut.signal.aborted;
+        };
+        succeeded = await admission.admit({ kind, deadlineMs: deadlineMs[kind], run, giveUp, givenUp });
+      }
+      if (hangsMs === undefined) this.ends.push(this.clock.now() - this.#startMs);
     }
+    this.running += 1;
+  }
+
+  #carryOut(baseMs: number, signal: AbortSignal): Promise<void> {
+    return this.contention.carryOut(baseMs * (0.8 + 0.4 * this.#random()), signal);
+  }
+
+  /** Costs the node nothing. */
+  #hang(ms: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      if (Number.isFinite(ms)) this.clock.after(ms, resolve);
+      signal.addEventListener('abort', () => resolve());
+    });
   }
 }
 
@@ -91,19 +141,36 @@ function newRandom(): () => number {
   };
 }
 
-const pods = 200;
+const pods = { count: 200 };
 
-async function allRunningMs(storm: Storm, limitOf: (node: Node) => ConcurrencyLimit): Promise<number> {
+async function allRunningMs(
+  storm: Storm,
+  limitOf: (node: Node) => ConcurrencyLimit,
+  asked: Pods = pods,
+  hung: HungWorkOptions = toldApart,
+): Promise<number> {
   const node = new Node(storm);
-  node.begin(pods, limitOf(node));
-  return node.until(3 * pods);
+  node.begin(asked, limitOf(node), hung);
+  return node.until(3 * healthy(asked), 5_000);
 }
 
-async function bestFixedMs(storm: Storm): Promise<number> {
-  let best = Number.POSITIVE_INFINITY;
+/** Pods over which nothing hangs. */
+function healthy({ count, hangsMs }: Pods): number {
+  return Array.from({ length: count }, (_, n) => hangsMs?.(n)).filter((ms) => ms === undefined).length;
+}
+
+const known = new Map<string, number>();
+
+/** What the best fixed limit takes that knows of the pods over which something hangs: they never have a place. */
+async function bestFixedMs(storm: Storm, asked: Pods = pods): Promise<number> {
+  const knowing = { count: healthy(asked), deadlineMs: asked.deadlineMs ?? shortDeadlineMs };
+  const key = JSON.stringify([storm, knowing]);
+  let best = known.get(key) ?? Number.POSITIVE_INFINITY;
+  if (known.has(key)) return best;
   for (const limit of [2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32]) {
-    best = Math.min(best, await allRunningMs(storm, () => fixedLimit(limit)));
+    best = Math.min(best, await allRunningMs(storm, () => fixedLimit(limit), knowing, notToldApart));
   }
+  known.set(key, best);
   return best;
 }
 
@@ -150,7 +217,7 @@ t.test('a capacity that falls to a quarter is followed within 10 completions, an
     const limit = node.adaptive();
     const isFollowed = (capacity: number, when: string) =>
       t.ok(yieldOf(limit.value, capacity, usual) >= 0.9, `${when} a limit of ${limit.value}`);
-    node.begin(2_000, limit);
+    node.begin({ count: 2_000 }, limit);
     await node.until(before);
     isFollowed(1, `after ${before} completions`);
     node.contention.capacity = 0.25;
@@ -162,5 +229,69 @@ t.test('a capacity that falls to a quarter is followed within 10 completions, an
     const rose = node.ends.length;
     await node.until(rose + 30);
     isFollowed(1, '30 after that has passed');
+  }
+});
+
+const forEver = Number.POSITIVE_INFINITY;
+const everyTenth = (n: number) => (n % 10 === 5 ? forEver : undefined);
+const first20 = (n: number) => (n < 20 ? forEver : undefined);
+
+const all: Readonly<Record<string, Storm>> = { 'no peculiarity': usual, ...others };
+
+for (const [name, storm] of Object.entries(all)) {
+  t.test(
+    `on a node with ${name}, where the runtime hangs over one in ten, the others run as if it did not`,
+    async (t) => {
+      const isWithin = async (
+        atMost: number,
+        hangsMs: (n: number) => number | undefined,
+        how: string,
+        pressure = true,
+      ) => {
+        const asked = { ...pods, hangsMs };
+        const ratio =
+          (await allRunningMs(storm, (node) => node.adaptive(pressure), asked)) / (await bestFixedMs(storm, asked));
+        t.ok(ratio <= atMost, `${how}: ${ratio.toFixed(3)} of the best fixed limit that knows of them`);
+      };
+      await isWithin(1.25, everyTenth, 'for ever');
+      await isWithin(1.25, everyTenth, 'for ever, and nothing is known of pressure', false);
+      await isWithin(1.25, first20, 'over the first 20');
+      // They take a tenth of the node in the end.
+      await isWithin(1.25, (n) => everyTenth(n) && 30_000, 'for 30 s');
+    },
+  );
+}
+
+t.test('where the runtime hangs over one in three, the others run all the same', async (t) => {
+  const asked = { ...pods, hangsMs: (n: number) => (n % 3 === 1 ? forEver : undefined) };
+  for (const limitOf of [(node: Node) => node.adaptive(), (node: Node) => node.adaptive(false), () => fixedLimit(8)]) {
+    const ratio = (await allRunningMs(usual, limitOf, asked)) / (await bestFixedMs(usual, asked));
+    t.ok(ratio <= 1.25, `${ratio.toFixed(3)}`);
+  }
+});
+
+t.test('pods over which the runtime hangs once all run, and no other work is given up', async (t) => {
+  for (const storm of Object.values(all)) {
+    const node = new Node(storm);
+    const giveUp = { times: 10, leastMs: undefined };
+    node.begin({ ...pods, hangsMs: everyTenth, hangsOnce: true }, node.adaptive(), { ...toldApart, giveUp });
+    const tookMs = await node.until(3 * 180, 1_000);
+    await node.clock.advance(60_000);
+    t.equal(node.running, 200, `within a minute of the others, which took ${Math.round(tookMs / 1_000)} s`);
+    t.equal(node.wronglyGivenUp, 0);
+  }
+});
+
+t.test('slow work is not taken for work that hangs: a storm of it is as quick as if none were', async (t) => {
+  const asked = { ...pods, deadlineMs: longDeadlineMs };
+  for (const storm of [usual, { ...usual, coefficient: 0.1, cores: 2 }]) {
+    const slow: Storm = { ...storm, base: [10_000, 1_000, 1_000] };
+    const best = await bestFixedMs(slow, asked);
+    const ratio = (await allRunningMs(slow, (node) => node.adaptive(), asked)) / best;
+    t.ok(ratio <= 1.1, `${ratio.toFixed(3)}, and nothing was known before`);
+    const node = new Node(slow);
+    await node.beginAfterOthers(20, asked, node.adaptive());
+    const after = (await node.until(3 * 200, 5_000)) / best;
+    t.ok(after <= 1.1, `${after.toFixed(3)}, and it was known how quick it is alone`);
   }
 });
