@@ -80,7 +80,9 @@ export function podsOf({ pods, hungShare, seed }: StormOptions): PlansWithHung {
 /** @param hung How many pods hang. */
 function configOf(arm: Arm, { cores, psi }: StormOptions, hung: number, directory: string): HoldfastConfig {
   const admission =
-    typeof arm === 'string' ? { admission: arm } : ({ admission: 'fixed', maxCreations: arm.limit + hung } as const);
+    typeof arm === 'string'
+      ? { admission: arm }
+      : ({ admission: 'fixed', maxCreations: arm.limit + hung, ...(hung > 0 && { maxHung: 0 }) } as const);
   return {
     ...defaults,
     listen: path.join(directory, 'holdfast.sock'),
