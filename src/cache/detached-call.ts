@@ -81,14 +81,14 @@ interface Waiter<Result> {
 
 export interface DetachedCallEvents<Result> {
   waiterJoined?(waiters: number): void;
-  waiterLeft?(waitersLeft: number): void;
+  waiterLeft(waitersLeft: number): void;
   /** Before any waiter hears of it. */
-  succeeded?(result: Result, waiters: number): void;
-  failed?(error: unknown, waiters: number): void;
+  succeeded(result: Result, waiters: number): void;
+  failed(error: unknown, waiters: number): void;
 }
 
 const nothing = () => {};
-const nobody: DetachedCallEvents<unknown> = {};
+const nobody: DetachedCallEvents<unknown> = { waiterLeft: nothing, succeeded: nothing, failed: nothing };
 
 export class DetachedCall<Result> {
   phase: 'queued' | 'running' | 'succeeded' | 'failed' = 'queued';
@@ -148,11 +148,13 @@ export class DetachedCall<Result> {
         reject(new WaiterLeftError());
         return;
       }
+      this.#waiters ??= new Set();
+      const waiters = this.#waiters;
       const leave = () => {
-        this.#waiters?.delete(waiter);
+        waiters.delete(waiter);
         this.lastAskedMs = this.#clock.now();
         reject(new WaiterLeftError());
-        this.#events.waiterLeft?.(this.waiters);
+        this.#events.waiterLeft(this.waiters);
       };
       const waiter: Waiter<Result> = {
         resolve(result) {
@@ -164,8 +166,7 @@ export class DetachedCall<Result> {
           reject(error);
         },
       };
-      this.#waiters ??= new Set();
-      this.#waiters.add(waiter);
+      waiters.add(waiter);
       signal.addEventListener('abort', leave, { once: true });
       this.#events.waiterJoined?.(this.waiters);
     });
@@ -210,8 +211,8 @@ export class DetachedCall<Result> {
   /** Cuts the call short if it has not ended. */
   shutDown(): void {
     const error = new ShutDownError('Holdfast is shutting down');
-    if (this.phase === 'running') this.#abort?.abort(error);
-    else this.fail(error);
+    if (this.#abort === undefined) this.fail(error);
+    else this.#abort.abort(error);
   }
 
   /** Ends the call with an error; also the way to end one that has not begun. */
@@ -219,7 +220,7 @@ export class DetachedCall<Result> {
     if (!this.inFlight) return;
     this.phase = 'failed';
     const waiters = this.#takeWaiters();
-    this.#events.failed?.(error, waiters.length);
+    this.#events.failed(error, waiters.length);
     for (const waiter of waiters) waiter.reject(error);
     this.#end();
   }
@@ -229,7 +230,7 @@ export class DetachedCall<Result> {
     this.phase = 'succeeded';
     this.result = result;
     const waiters = this.#takeWaiters();
-    this.#events.succeeded?.(result, waiters.length);
+    this.#events.succeeded(result, waiters.length);
     for (const waiter of waiters) waiter.resolve(result);
     this.#end();
   }

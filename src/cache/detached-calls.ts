@@ -31,7 +31,7 @@ export interface Job<Result> {
   /** `perform` gave `again`, or it was given up: the call is for its owner to queue again. */
   again?(): void;
   /** It takes so long that the work of others no longer waits for it. */
-  hangs?(overdue: Overdue): void;
+  hangs(overdue: Overdue): void;
   /** It took far longer than others and is cut short. Without it, it never is. */
   givenUp?(overdue: Overdue): void;
 }
@@ -61,27 +61,28 @@ export class DetachedCalls<Result> {
 
   /** A call that has not begun and has no place in the queue yet. */
   open(request: Buffer, events: DetachedCallEvents<Result>): DetachedCall<Result> {
+    const queued: Queued = { request, work: undefined };
     const call: DetachedCall<Result> = new DetachedCall<Result>(this.#clock, {
       waiterJoined: (waiters) => {
         this.#abandoned.delete(call);
-        this.#noteAwaited(call, waiters);
+        this.#noteAwaited(queued, waiters);
         events.waiterJoined?.(waiters);
       },
       waiterLeft: (waiters) => {
-        this.#noteAbandoned(call);
-        this.#noteAwaited(call, waiters);
-        events.waiterLeft?.(waiters);
+        this.#noteAbandoned(call, queued);
+        this.#noteAwaited(queued, waiters);
+        events.waiterLeft(waiters);
       },
       succeeded: (result, waiters) => {
         this.#release(call);
-        events.succeeded?.(result, waiters);
+        events.succeeded(result, waiters);
       },
       failed: (error, waiters) => {
         this.#release(call);
-        events.failed?.(error, waiters);
+        events.failed(error, waiters);
       },
     });
-    this.#open.set(call, { request, work: undefined });
+    this.#open.set(call, queued);
     return call;
   }
 
@@ -101,7 +102,7 @@ export class DetachedCalls<Result> {
     const queued = this.#open.get(call);
     if (queued === undefined || call.phase !== 'queued') return;
     this.withdraw(call);
-    const { kind, handler } = job;
+    const { kind, handler, givenUp } = job;
     const work: Work = {
       kind,
       handler,
@@ -113,12 +114,12 @@ export class DetachedCalls<Result> {
         return call.waiters > 0;
       },
       givenUp: call.givenUp,
-      run: () => this.#carryOut(call, job),
-      hangs: (overdue) => job.hangs?.(overdue),
-      ...(job.givenUp && {
+      run: () => this.#carryOut(call, queued, job),
+      hangs: (overdue) => job.hangs(overdue),
+      ...(givenUp && {
         giveUp: (overdue) => {
           call.giveUp(new GivenUpError(overdue.tookMs));
-          job.givenUp?.(overdue);
+          givenUp(overdue);
         },
       }),
     };
@@ -141,9 +142,7 @@ export class DetachedCalls<Result> {
   }
 
   /** The one upstream call. @returns Whether it succeeded. */
-  async #carryOut(call: DetachedCall<Result>, job: Job<Result>): Promise<boolean> {
-    const queued = this.#open.get(call);
-    if (queued === undefined) return false;
+  async #carryOut(call: DetachedCall<Result>, queued: Queued, job: Job<Result>): Promise<boolean> {
     queued.work = undefined;
     this.#abandoned.delete(call);
     if (this.#closed || call.unaskedFor(this.#options.holdTtlMs)) {
@@ -151,30 +150,26 @@ export class DetachedCalls<Result> {
       return false;
     }
     if (job.mayBegin?.() === false) {
-      this.#noteAbandoned(call);
+      this.#noteAbandoned(call, queued);
       return false;
     }
     const running = call.run(this.#options.creationTimeoutMs, (signal) => job.perform(queued.request, signal));
     job.begun();
     await running;
     if (call.phase === 'queued') {
-      this.#noteAbandoned(call);
+      this.#noteAbandoned(call, queued);
       job.again?.();
     }
     return call.phase === 'succeeded';
   }
 
   /** What somebody waits for goes first. */
-  #noteAwaited(call: DetachedCall<Result>, waiters: number): void {
-    const work = this.#open.get(call)?.work;
+  #noteAwaited({ work }: Queued, waiters: number): void {
     if (work !== undefined && waiters <= 1) this.#admission.moved(work);
   }
 
-  #noteAbandoned(call: DetachedCall<Result>): void {
-    const queued = this.#open.get(call);
-    if (queued !== undefined && call.waiters === 0 && call.phase === 'queued') {
-      this.#abandoned.add(call, queued.request.length);
-    }
+  #noteAbandoned(call: DetachedCall<Result>, { request }: Queued): void {
+    if (call.waiters === 0 && call.phase === 'queued') this.#abandoned.add(call, request.length);
   }
 
   #release(call: DetachedCall<Result>): void {

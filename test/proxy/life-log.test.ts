@@ -8,12 +8,14 @@ import { LifeLog } from '../../src/proxy/life-log.js';
 import { container } from '../cache/store-rig.js';
 import { ManualClock } from '../support/manual-clock.js';
 
+const unheard = { waiterLeft: () => {}, succeeded: () => {}, failed: () => {} };
+
 function setUp() {
   const lines: Record<string, unknown>[] = [];
   const metrics = new Metrics();
   const log = new LifeLog(pino({ level: 'trace' }, { write: (line: string) => lines.push(JSON.parse(line)) }), metrics);
   const creation = () =>
-    new Creation<string, string>(container(), new DetachedCall<Made<string>>(new ManualClock(), {}));
+    new Creation<string, string>(container(), new DetachedCall<Made<string>>(new ManualClock(), unheard));
   return { lines, metrics, log, creation };
 }
 
