@@ -129,10 +129,20 @@ export const pieces: readonly Piece[] = [
     ],
   },
   {
+    name: 'cache-calls',
+    folder: 'src/cache',
+    files: ['abandoned-calls.ts', 'creation-runtime.ts', 'detached-call.ts', 'detached-calls.ts'],
+    tests: [
+      'test/cache/detached-call.test.ts',
+      'test/cache/detached-calls.test.ts',
+      'test/cache/abandoned-calls.test.ts',
+      'test/cache/creation-runtime.test.ts',
+    ],
+  },
+  {
     name: 'cache-parts',
     folder: 'src/cache',
     tests: [
-      'test/cache/abandoned-calls.test.ts',
       'test/cache/failure-backoff.test.ts',
       'test/cache/hidden-containers.test.ts',
       'test/cache/reaper.test.ts',
