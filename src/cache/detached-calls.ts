@@ -145,7 +145,11 @@ export class DetachedCalls<Result> {
   async #carryOut(call: DetachedCall<Result>, queued: Queued, job: Job<Result>): Promise<boolean> {
     queued.work = undefined;
     this.#abandoned.delete(call);
-    if (this.#closed || call.unaskedFor(this.#options.holdTtlMs)) {
+    if (this.#closed) {
+      call.shutDown();
+      return false;
+    }
+    if (call.unaskedFor(this.#options.holdTtlMs)) {
       call.fail(new DroppedError('nobody asked for it any more'));
       return false;
     }

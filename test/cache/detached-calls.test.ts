@@ -399,6 +399,7 @@ t.test('at the end of Holdfast what runs is cut short, and nothing more is made'
   join(ask('late'));
   await settle();
   t.strictSame([requests(), admission.queued, admission.inFlight], [['busy'], 0, 0]);
+  t.equal(ends.at(-1), 'late: ShutDownError');
 });
 
 t.test('a call that has ended is let go of', async (t) => {
