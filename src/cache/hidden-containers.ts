@@ -11,9 +11,9 @@ export class HiddenContainers<Origin, Answer> {
    * One that is to be removed has the name of the one that waits for that.
    */
   readonly #byName = new Map<string, readonly Creation<Origin, Answer>[]>();
-  /** Those that were hidden and may be seen. */
+  /** Those that may be seen, for good. */
   readonly #revealed = new WeakSet<Creation<Origin, Answer>>();
-  /** How often one was hidden no more. */
+  /** How often one was hidden no more, or anew. */
   #departures = 0;
 
   get size(): number {
@@ -30,12 +30,9 @@ export class HiddenContainers<Origin, Answer> {
   }
 
   hide(creation: Creation<Origin, Answer>): void {
-    const departures = this.#departures;
     this.#forget(creation);
-    this.#departures = departures;
-    this.#revealed.delete(creation);
     this.#hidden.add(creation);
-    const id = creation.made?.id ?? creation.seenId;
+    const id = idOf(creation);
     if (id !== undefined) this.#byId.set(id, creation);
     else for (const name of namesOf(creation)) this.#byName.set(name, [...(this.#byName.get(name) ?? []), creation]);
   }
@@ -63,7 +60,6 @@ export class HiddenContainers<Origin, Answer> {
     const named = all?.find(({ call }) => call.phase === 'running') ?? all?.[0];
     if (named === undefined || isStranger(named, item.id)) return undefined;
     if (item.state === ContainerState.running || item.state === ContainerState.exited) return named;
-    this.#forget(named);
     named.seenId = item.id;
     this.hide(named);
     return named;
@@ -88,17 +84,17 @@ export class HiddenContainers<Origin, Answer> {
   /** Those of them that are no more, by id. */
   #vanishedOf(then: ReadonlySet<Creation<Origin, Answer>>): Map<string | undefined, Creation<Origin, Answer>> {
     const vanished = [...then].filter((creation) => !this.#hidden.has(creation) && !this.#revealed.has(creation));
-    return new Map(vanished.map((creation) => [creation.made?.id ?? creation.seenId, creation]));
+    return new Map(vanished.map((creation) => [idOf(creation), creation]));
   }
 
   #forget(creation: Creation<Origin, Answer>): boolean {
+    if (!this.#hidden.delete(creation)) return false;
+    this.#departures += 1;
     for (const id of [creation.made?.id, creation.seenId]) {
       if (id !== undefined && this.#byId.get(id) === creation) this.#byId.delete(id);
     }
     for (const name of namesOf(creation)) this.#unname(name, creation);
-    const wasHidden = this.#hidden.delete(creation);
-    if (wasHidden) this.#departures += 1;
-    return wasHidden;
+    return true;
   }
 
   #unname(name: string, creation: Creation<Origin, Answer>): void {
@@ -108,6 +104,10 @@ export class HiddenContainers<Origin, Answer> {
     if (others.length > 0) this.#byName.set(name, others);
     else this.#byName.delete(name);
   }
+}
+
+function idOf<Origin, Answer>({ made, seenId }: Creation<Origin, Answer>): string | undefined {
+  return made?.id ?? seenId;
 }
 
 /** Whether this is what stands in the creation's way under its name. */

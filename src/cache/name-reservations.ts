@@ -94,8 +94,15 @@ export class NameReservations<Origin, Answer> {
 
   #note(creation: Creation<Origin, Answer>, { holderId }: NameReservedError): Reservation {
     const known = creation.reservation;
-    const nothing = { removedId: undefined, error: undefined, strangerId: undefined, reportedMs: undefined };
-    const reservation: Reservation = known ?? { sinceMs: this.#clock.now(), holderId, tries: 0, ...nothing };
+    const reservation: Reservation = known ?? {
+      sinceMs: this.#clock.now(),
+      holderId,
+      removedId: undefined,
+      tries: 0,
+      error: undefined,
+      strangerId: undefined,
+      reportedMs: undefined,
+    };
     reservation.tries += 1;
     reservation.holderId = holderId ?? reservation.holderId;
     creation.reservation = reservation;

@@ -134,12 +134,11 @@ function removalOf<Origin, Answer>(doomed: Creation<Origin, Answer>, nowMs: numb
   return { what: 'removal', id: doomed.made?.id, sinceMs: nowMs, error: () => doomed.removalError };
 }
 
-/** Resolves with the promise, or when the signal fires. */
+/** Resolves with the promise, or when the signal fires, which it has not yet. */
 function orAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const end = () => resolve();
-    if (signal.aborted) end();
-    signal.addEventListener('abort', end, { once: true });
+    signal.addEventListener('abort', end);
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', end));
   });
 }

@@ -49,7 +49,7 @@ export class Reaper<Origin> {
   }
 
   /** @throws Where it could be neither seen nor removed. */
-  async tryOnce(subject: Subject<Origin>, stillWanted = () => true): Promise<'removed' | 'in use'> {
+  async tryOnce(subject: Subject<Origin>, stillWanted: () => boolean): Promise<'removed' | 'in use'> {
     const condition = await this.#runtime.conditionOf(subject);
     const isUsed = condition === 'in use' || (condition === 'as made' && (await this.#runtime.isInhabited(subject)));
     if (isUsed || !stillWanted()) return 'in use';
@@ -72,7 +72,6 @@ export class Reaper<Origin> {
       };
       const cancel = this.#clock.after(ms, end);
       this.#pauses.add(end);
-      if (this.#closed) end();
     });
   }
 }
