@@ -144,15 +144,10 @@ export const pieces: readonly Piece[] = [
     folder: 'src/cache',
     tests: [
       'test/cache/failure-backoff.test.ts',
+      'test/cache/preparation.test.ts',
       'test/cache/hidden-containers.test.ts',
       'test/cache/reaper.test.ts',
       'test/cache/name-reservations.test.ts',
-      'test/cache/creation-races.test.ts',
-      'test/cache/creation-life.test.ts',
-      'test/cache/creation-store.test.ts',
-      'test/cache/start-store.test.ts',
-      ...storesBehindCalls,
-      'test/cache/creation-properties.test.ts',
     ],
   },
 ];

@@ -1,8 +1,11 @@
 import t from 'tap';
 import { NameReservedError } from '../../src/cache/creation-runtime.js';
-import { WaiterLeftError } from '../../src/cache/detached-call.js';
-import { settle } from '../support/manual-clock.js';
-import { container, item, never, podSandbox, type StoreRig, setUp } from './store-rig.js';
+import { again, WaiterLeftError } from '../../src/cache/detached-call.js';
+import { NameReservations } from '../../src/cache/name-reservations.js';
+import { Reaper } from '../../src/cache/reaper.js';
+import { ContainerState } from '../../src/cri/enums.js';
+import { ManualClock, settle } from '../support/manual-clock.js';
+import { container, item, lone, never, podSandbox, type StoreRig, setUp, TestRuntime } from './store-rig.js';
 
 const reserved = () => new NameReservedError(new Error('name "n" is reserved for "x"'), 'x');
 
@@ -56,7 +59,8 @@ t.test('20: what is not to be seen yet is tried again after 250, 500, … at mos
   const rig = setUp();
   const asked = taken(rig);
   asked.catch(() => {});
-  while (rig.store.progressOf(container().fingerprint)?.at !== 'waiting') await settle();
+  const isWaiting = () => rig.store.progressOf(container().fingerprint)?.at === 'waiting';
+  for (let turn = 0; turn < 10 && !isWaiting(); turn += 1) await settle();
   for (const pauseMs of [250, 500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000]) {
     const before = rig.runtime.calls.length;
     await rig.clock.advance(pauseMs - 1);
@@ -238,4 +242,134 @@ t.test('20: another attempt that takes a wedged creation over is no wedge yet', 
   rig.store.request(container({ attempt: 1 }), never).catch(() => {});
   await settle();
   t.equal(rig.store.sizes.wedged, 0);
+  t.equal(rig.runtime.calls.length, 2, 'nor does it wait for the name of the one before');
+});
+
+/** Nobody waits for the container, and what has its name is found to be unusable. */
+async function hiddenAndTaken(rig: StoreRig): Promise<void> {
+  const leave = new AbortController();
+  rig.store.request(container(), leave.signal).catch(() => {});
+  await settle();
+  leave.abort();
+  rig.runtime.holders = [{ condition: 'unusable', id: 'x' }];
+  rig.runtime.call(0).fail(reserved());
+  await settle();
+}
+
+t.test('20: what had the name and was removed is left out of a list that still shows it', async (t) => {
+  const rig = setUp();
+  await hiddenAndTaken(rig);
+  t.same(rig.runtime.removed, ['x']);
+  t.ok(rig.store.hiddenOwner(item('x', { state: ContainerState.created })));
+});
+
+t.test('20: what has the name and cannot be removed is there to be seen', async (t) => {
+  const rig = setUp();
+  rig.runtime.removalErrors = [new Error('device or resource busy')];
+  await hiddenAndTaken(rig);
+  t.notOk(rig.store.hiddenOwner(item('x', { state: ContainerState.created })));
+  t.ok(rig.store.hiddenOwner(item('c1', { state: ContainerState.created })), 'only what is made is hidden');
+});
+
+/** One creation, without a store. `resolve`: the runtime has answered that its name is taken, and whose it is. */
+function setUpAlone() {
+  const clock = new ManualClock();
+  const runtime = new TestRuntime();
+  const steps: Readonly<Record<string, unknown>>[] = [];
+  const reaper = new Reaper(runtime, clock);
+  const reservations = new NameReservations<string, string>(runtime, reaper, clock, 120_000, (step, _, detail) => {
+    steps.push({ step, ...detail });
+  });
+  const request = container();
+  const creation = lone(request, clock);
+  const resolve = (holderId?: string, signal = never) =>
+    reservations.resolve(creation, request.bytes, new NameReservedError(new Error('reserved'), holderId), signal);
+  return { clock, runtime, steps, reservations, creation, resolve };
+}
+
+t.test('20: what else the runtime says is the answer, and says nothing of the name', async (t) => {
+  const { clock, reservations, creation } = setUpAlone();
+  t.equal(await reservations.resolve(creation, container().bytes, new Error('no space left'), never), undefined);
+  t.equal(creation.reservation, undefined);
+  t.equal(clock.pending, 0);
+});
+
+t.test('20: a name is said to be of what was seen to have it, or else of what the runtime named last', async (t) => {
+  const { runtime, creation, resolve } = setUpAlone();
+  runtime.holders = [{ condition: 'unseen', id: 'y' }, new Error('cannot be seen'), new Error('cannot be seen')];
+  await resolve();
+  t.equal(creation.reservation?.holderId, 'y');
+  await resolve();
+  t.equal(creation.reservation?.holderId, 'y', 'neither seen nor named');
+  await resolve('x');
+  t.equal(creation.reservation?.holderId, 'x');
+});
+
+t.test('20: why what has the name cannot be seen is forgotten when it can', async (t) => {
+  const { runtime, creation, resolve } = setUpAlone();
+  const error = new Error('cannot be seen');
+  runtime.holders = [error];
+  t.equal(await resolve('x'), again);
+  t.equal(creation.reservation?.error, error);
+  t.equal(await resolve('x'), again);
+  t.equal(creation.reservation?.error, undefined);
+});
+
+t.test('20: a look that is cut short says nothing of the name', async (t) => {
+  const { runtime, creation, resolve } = setUpAlone();
+  const abort = new AbortController();
+  runtime.holderOf = () =>
+    new Promise((_, reject) => abort.signal.addEventListener('abort', () => reject(new Error())));
+  const resolved = resolve('x', abort.signal);
+  abort.abort();
+  await t.rejects(resolved);
+  t.equal(creation.reservation?.error, undefined);
+});
+
+t.test('20: what is still being made or rolled back is not removed, though its id is known', async (t) => {
+  const { runtime, resolve } = setUpAlone();
+  runtime.holders = [{ condition: 'unseen', id: 'x' }];
+  t.equal(await resolve('x'), again);
+  t.same(runtime.removed, []);
+});
+
+t.test('20: what has the name is looked at in the pod sandbox that it is in', async (t) => {
+  for (const podSandboxId of ['before', undefined]) {
+    const { runtime, resolve } = setUpAlone();
+    runtime.conditionOf = async (subject) => (subject.podSandboxId === (podSandboxId ?? 's') ? 'unusable' : 'absent');
+    runtime.holders = [{ condition: 'unusable', id: 'x', podSandboxId }];
+    await resolve('x');
+    t.same(runtime.removed, ['x']);
+  }
+});
+
+t.test('20: it is told once that a name is taken, and of each removal for its sake', async (t) => {
+  const { runtime, steps, resolve } = setUpAlone();
+  runtime.holders = [{ condition: 'unusable', id: 'x' }];
+  await resolve('x');
+  await resolve('y');
+  t.same(steps, [
+    { step: 'name reserved', holderId: 'x' },
+    { step: 'reaped', why: 'name reserved', removedId: 'x' },
+  ]);
+});
+
+t.test('20: a wedge is told after wedge-after and then each minute, with for how long the name is taken', async (t) => {
+  const { clock, runtime, steps, reservations, resolve } = setUpAlone();
+  const error = new Error('cannot be seen');
+  const wedgesAfter = async (ms: number) => {
+    steps.length = 0;
+    clock.skip(ms);
+    runtime.holders = [error];
+    await resolve('x');
+    return steps.filter(({ step }) => step === 'wedged');
+  };
+  await resolve('x');
+  t.same(await wedgesAfter(119_999), []);
+  t.equal(reservations.wedged, 0);
+  const wedge = { step: 'wedged', holderId: 'x', error };
+  t.same(await wedgesAfter(1), [{ ...wedge, reservedMs: 120_000, first: true }]);
+  t.equal(reservations.wedged, 1);
+  t.same(await wedgesAfter(59_999), []);
+  t.same(await wedgesAfter(1), [{ ...wedge, reservedMs: 180_000, first: false }]);
 });

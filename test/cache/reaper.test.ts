@@ -1,6 +1,8 @@
 import t from 'tap';
-import { settle } from '../support/manual-clock.js';
-import { container, held, item, never, podSandbox, setUp } from './store-rig.js';
+import type { Condition } from '../../src/cache/creation-runtime.js';
+import { Reaper } from '../../src/cache/reaper.js';
+import { ManualClock, settle } from '../support/manual-clock.js';
+import { container, held, item, never, podSandbox, setUp, TestRuntime } from './store-rig.js';
 
 const busy = (times: number) => Array.from({ length: times }, () => new Error('busy'));
 
@@ -129,6 +131,7 @@ t.test('a removal that waits for its next try is tried once more when Holdfast e
   t.same(rig.runtime.removed, []);
   await rig.store.removeHeld();
   t.same(rig.runtime.removed, ['c1']);
+  t.equal(rig.clock.pending, 0);
 });
 
 t.test(
@@ -179,3 +182,33 @@ t.test(
     }
   },
 );
+
+t.test('8: whoever wants it removed is told whether it was, was used, or is given up', async (t) => {
+  const subject = { kind: 'container', id: 'c1', podSandboxId: 's', origin: 'test' } as const;
+  const reap = async (prepare: (runtime: TestRuntime) => void, isWanted = true) => {
+    const runtime = new TestRuntime();
+    prepare(runtime);
+    const clock = new ManualClock();
+    const reaper = new Reaper(runtime, clock);
+    const reaped = reaper.reap(
+      subject,
+      () => isWanted,
+      () => {},
+    );
+    await clock.advance(15_000);
+    return [await reaped, runtime.removed];
+  };
+  t.same(await reap(() => {}), ['removed', ['c1']]);
+  t.same(await reap(({ conditions }) => conditions.set('c1', 'in use')), ['in use', []]);
+  const inhabit = (runtime: TestRuntime, condition: Condition) => {
+    runtime.inhabited.add('c1');
+    runtime.conditions.set('c1', condition);
+  };
+  t.same(await reap((runtime) => inhabit(runtime, 'as made')), ['in use', []]);
+  t.same(await reap((runtime) => inhabit(runtime, 'unusable')), ['removed', ['c1']], 'what is unusable was never used');
+  const fail = (runtime: TestRuntime) => {
+    runtime.removalErrors = busy(5);
+  };
+  t.same(await reap(fail), ['given up', []]);
+  t.same(await reap(() => {}, false), ['given up', []], 'nobody wants it removed any more');
+});

@@ -1,7 +1,8 @@
 /** A creation store over a runtime whose calls end when the test says so. */
-import type { Creation, CreationRequest } from '../../src/cache/creation.js';
+import { Creation, type CreationRequest } from '../../src/cache/creation.js';
 import type { Condition, CreationRuntime, Made, NameHolder, Subject } from '../../src/cache/creation-runtime.js';
 import { CreationStore, type CreationStoreOptions } from '../../src/cache/creation-store.js';
+import { DetachedCall } from '../../src/cache/detached-call.js';
 import {
   type ContainerFingerprint,
   type Fingerprint,
@@ -142,7 +143,7 @@ export class TestGuard implements CreationGuard {
     return this.start;
   }
 
-  async pass(): Promise<void> {
+  async pass(_fingerprint: ContainerFingerprint, _signal: AbortSignal): Promise<void> {
     await this.passes;
     this.start = undefined;
   }
@@ -201,6 +202,11 @@ export async function held({ runtime, store }: StoreRig, fields: ContainerFields
   leave.abort();
   runtime.calls.at(-1)?.end(id);
   await settle();
+}
+
+/** A creation that no store knows of, queued. */
+export function lone(asked: CreationRequest<string>, clock = new ManualClock()): Creation<string, string> {
+  return new Creation(asked, new DetachedCall(clock, {}));
 }
 
 /** What a runtime reports of a container. */
