@@ -4,6 +4,7 @@ import t from 'tap';
 import { again, type DetachedCall, GivenUpError, ShutDownError } from '../../src/cache/detached-call.js';
 import { DetachedCalls, type DetachedCallsOptions, type Job } from '../../src/cache/detached-calls.js';
 import { Admission, type AdmissionOptions } from '../../src/throttle/admission.js';
+import { fixedLimit } from '../../src/throttle/concurrency-limit.js';
 import type { Overdue, Urgency } from '../../src/throttle/work-queue.js';
 import { ManualClock, settle } from '../support/manual-clock.js';
 
@@ -31,7 +32,7 @@ function setUp({ limit = 1, admission: more, ...options }: Stage = {}) {
   /** What the limit is told of each that has ended: whether it succeeded. */
   const successes: boolean[] = [];
   const counted = { hangs: () => {}, ended: (succeeded: boolean) => void successes.push(succeeded) };
-  const admission = new Admission({ value: limit, onMove: () => {}, begin: () => counted, close: () => {} }, clock, {
+  const admission = new Admission({ ...fixedLimit(limit), begin: () => counted }, clock, {
     handlerLimits: new Map(),
     pace: undefined,
     ownPlaces: 0,
@@ -343,15 +344,15 @@ t.test('the kind, importance and handler of a call decide when it is its turn', 
 t.test('whether a call hangs depends on the newest deadline', async (t) => {
   const hung = { deadlineShare: 0.5, most: 2, giveUp: undefined };
   const { ask, end, clock } = await setUpBusy({ admission: { hung } });
-  let urgency: Urgency = { deadlineMs: 4_000 };
+  let urgency: Urgency = { deadlineMs: 7_000 };
   const overdue: Overdue[] = [];
   ask('a', { kind: 'podSandbox', urgency: () => urgency, hangs: (how) => void overdue.push(how) });
-  urgency = { deadlineMs: 2_000 };
+  urgency = { deadlineMs: 5_000 };
   await end(0);
-  await clock.advance(999);
+  await clock.advance(2_499);
   t.strictSame(overdue, []);
   await clock.advance(1);
-  t.strictSame(overdue, [{ tookMs: 1_000, usualMs: undefined }]);
+  t.strictSame(overdue, [{ tookMs: 2_500, usualMs: undefined }]);
 });
 
 t.test('what takes far too long is given up, each time later, and is for its owner to queue again', async (t) => {

@@ -206,7 +206,8 @@ export async function held({ runtime, store }: StoreRig, fields: ContainerFields
 
 /** A creation that no store knows of, queued. */
 export function lone(asked: CreationRequest<string>, clock = new ManualClock()): Creation<string, string> {
-  return new Creation(asked, new DetachedCall(clock, {}));
+  const untold = { waiterLeft() {}, succeeded() {}, failed() {} };
+  return new Creation(asked, new DetachedCall(clock, untold));
 }
 
 /** What a runtime reports of a container. */
