@@ -77,12 +77,15 @@ export function podsOf({ pods, hungShare, seed }: StormOptions): PlansWithHung {
   return withHung(plans, { ...noHangs, share: hungShare }, seed);
 }
 
+/** What hangs neither leaves its place nor is made anew. */
+const knowsOfThem = { maxHung: 0, giveUpTimes: 'off' } as const;
+
 /** @param hung How many pods hang. */
 function configOf(arm: Arm, { cores, psi }: StormOptions, hung: number, directory: string): HoldfastConfig {
   const admission =
     typeof arm === 'string'
       ? { admission: arm }
-      : ({ admission: 'fixed', maxCreations: arm.limit + hung, ...(hung > 0 && { maxHung: 0 }) } as const);
+      : ({ admission: 'fixed', maxCreations: arm.limit + hung, ...(hung > 0 && knowsOfThem) } as const);
   return {
     ...defaults,
     listen: path.join(directory, 'holdfast.sock'),

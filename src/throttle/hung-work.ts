@@ -18,7 +18,7 @@ export interface HungWorkOptions {
 export interface GiveUpOptions {
   /** Work may take so many times as long as others of its sort did. */
   readonly times: number;
-  /** And at least this long, in ms; undefined: twice its deadline, but no less than 30 s. */
+  /** And at least this long, in ms; undefined: twice its deadline (the first of its sort: six times), but no less than 30 s. */
   readonly leastMs: number | undefined;
 }
 
@@ -37,6 +37,9 @@ const lookAgainMs = 1_000;
 /** See {@link GiveUpOptions.leastMs}. Whoever waits shall have asked once more by then, and a slow CNI plugin have ended. */
 const deadlines = 2;
 const leastGiveUpMs = 30_000;
+
+/** The same where there is nothing to compare it with. With a kubelet's default of 4 min that is longer than `creation-timeout`. */
+const deadlinesOfFirst = 6;
 
 /** What was given up and made anew may take this many times as long each time, so that what is slow after all gets done. */
 const morePatience = 4;
@@ -194,7 +197,8 @@ export class HungWork {
     const { work, beganMs, deadlineMs, isGivenUp, isOvertaken } = running;
     if (giveUp === undefined || work.giveUp === undefined || isGivenUp) return Number.POSITIVE_INFINITY;
     if (!isOvertaken && !this.#isFirstOfItsSort(running)) return Number.POSITIVE_INFINITY;
-    const atLeastMs = giveUp.leastMs ?? Math.max(leastGiveUpMs, deadlines * deadlineMs);
+    const atLeastMs =
+      giveUp.leastMs ?? Math.max(leastGiveUpMs, (isOvertaken ? deadlines : deadlinesOfFirst) * deadlineMs);
     const patienceMs = Math.max(atLeastMs, giveUp.times * (this.#allTimes.longestMs(running.sort) ?? 0));
     return beganMs + patienceMs * morePatience ** (work.givenUp ?? 0);
   }

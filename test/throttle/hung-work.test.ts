@@ -352,12 +352,17 @@ t.test('the first of its sort is given up once where it is alone: one more try t
   const { clock, begin, at } = stage({ giveUp: byDefault });
   const first = begin({ deadlineMs: 8 * second });
   await clock.advance(minute);
-  t.same(first.told, ['hangs at 4', 'given up at 30']);
+  t.same(first.told, ['hangs at 4', 'given up at 48'], 'after six deadlines');
   first.end(false);
   const again = begin({ deadlineMs: 8 * second, givenUp: 1 });
   const began = at();
   await clock.advance(60 * minute);
   t.same(again.told, [`hangs at ${began + 4}`]);
+
+  const kubelets = stage({ giveUp: byDefault });
+  const slow = kubelets.begin({ deadlineMs: 240 * second });
+  await kubelets.clock.advance(24 * minute - 1);
+  t.same(slow.told, ['hangs at 4'], 'by a kubelet’s default not before creation-timeout');
 });
 
 t.test('the first of its sort is not given up while another of it runs, nor once one has succeeded', async (t) => {
@@ -366,7 +371,7 @@ t.test('the first of its sort is not given up while another of it runs, nor once
   const elsewhere = begin({ deadlineMs: 8 * second, handler: 'kata' });
   await clock.advance(5 * minute);
   for (const { told } of two) t.same(told, ['hangs at 4']);
-  t.same(elsewhere.told, ['hangs at 4', 'given up at 30'], 'another sort is none of its');
+  t.same(elsewhere.told, ['hangs at 4', 'given up at 48'], 'another sort is none of its');
   two[0]?.end(false);
   t.same(two[1]?.told, ['hangs at 4', 'given up at 300']);
   await done(1, second, { kind: 'container' });
