@@ -2,6 +2,7 @@
  * Every creation Holdfast knows of. A request joins one, is given one, or begins one; creation-life.ts says which. Knows bytes
  * and time; the runtime is reached through `CreationRuntime` alone.
  */
+import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.js';
 import type { ContainerItem } from '../cri/container-items.js';
 import type { Admission } from '../throttle/admission.js';
@@ -11,7 +12,7 @@ import { atRequest, type RequestRelation } from './creation-life.js';
 import { CreationLives, type CreationLivesOptions, type CreationObserver } from './creation-lives.js';
 import type { Condition, CreationRuntime, Made } from './creation-runtime.js';
 import { again, DroppedError, failureStep, GivenUpError, untilAborted, WaiterLeftError } from './detached-call.js';
-import { DetachedCalls } from './detached-calls.js';
+import { DetachedCalls, type Job } from './detached-calls.js';
 import { FailureBackoff } from './failure-backoff.js';
 import { driftOf, type Fingerprint, hasDrifted } from './fingerprint.js';
 import { NameReservations } from './name-reservations.js';
@@ -52,6 +53,8 @@ export class CreationStore<Origin, Answer> {
   readonly #index: CreationIndex<Origin, Answer>;
   readonly #calls: DetachedCalls<Made<Answer>>;
   readonly #failures: FailureBackoff;
+  /** How often pod sandboxes were given up that have not been made since, by identity without the attempt. */
+  readonly #givenUp: LRUCache<string, number>;
   readonly #preparation: Preparation<Origin, Answer>;
   readonly #reservations: NameReservations<Origin, Answer>;
 
@@ -72,6 +75,7 @@ export class CreationStore<Origin, Answer> {
     this.#index = this.#lives.index;
     this.#calls = new DetachedCalls(admission, clock, options);
     this.#failures = new FailureBackoff(clock, options.maxEntries);
+    this.#givenUp = new LRUCache({ max: options.maxEntries });
     this.#preparation = new Preparation(clock, guard, this.#index, this.#failures, (creation, detail) =>
       this.#lives.step('backing off', creation, detail),
     );
@@ -246,8 +250,27 @@ export class CreationStore<Origin, Answer> {
       perform: (request, signal) => this.#perform(creation, request, signal),
       again: () => this.#again(creation),
       hangs: (overdue) => this.#lives.step('hangs', creation, { ...overdue }),
-      givenUp: (overdue) => this.#lives.step('given up', creation, { ...overdue, times: call.givenUp }),
+      ...this.#givingUp(creation),
     });
+  }
+
+  /**
+   * A pod sandbox is given up where it takes far too long. A container is not: runtimes finish what they make of it however the call
+   * ends, and meanwhile have its name.
+   */
+  #givingUp(creation: Creation<Origin, Answer>): Pick<Job<Made<Answer>>, 'isQuick' | 'timesGivenUp' | 'givenUp'> {
+    const { fingerprint } = creation.asked;
+    if (fingerprint.kind !== 'podSandbox') return {};
+    const { family, usesHostNetwork: isQuick } = fingerprint;
+    const timesGivenUp = this.#givenUp.get(family) ?? 0;
+    return {
+      isQuick,
+      timesGivenUp,
+      givenUp: (overdue) => {
+        this.#givenUp.set(family, timesGivenUp + 1);
+        this.#lives.step('given up', creation, { ...overdue, times: timesGivenUp + 1 });
+      },
+    };
   }
 
   #again(creation: Creation<Origin, Answer>): void {
@@ -267,6 +290,7 @@ export class CreationStore<Origin, Answer> {
     try {
       const made = await this.#runtime.create(request, fingerprint, origin, signal);
       this.#failures.succeeded(fingerprint);
+      this.#givenUp.delete(fingerprint.family);
       return made;
     } catch (error) {
       const resolved = isGivenUp(signal)

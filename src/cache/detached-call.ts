@@ -99,8 +99,8 @@ export class DetachedCall<Result> {
   readonly begunMs: number;
   /** When the upstream call began, in ms of the clock; undefined while it is queued. */
   runningSinceMs: number | undefined;
-  /** How often it was cut short to be made anew. */
-  givenUp = 0;
+  /** Whether it was cut short to be made anew, and has not begun again. */
+  givenUp = false;
   /** Settles, without a value and never with an error, when the call has ended either way. */
   readonly ended: Promise<void>;
   readonly #clock: Clock;
@@ -180,6 +180,7 @@ export class DetachedCall<Result> {
    */
   async run(timeoutMs: number, work: (signal: AbortSignal) => Promise<Result | typeof again>): Promise<void> {
     this.phase = 'running';
+    this.givenUp = false;
     this.runningSinceMs = this.#clock.now();
     const abort = new AbortController();
     const { signal } = abort;
@@ -204,7 +205,7 @@ export class DetachedCall<Result> {
   /** Cuts what runs upstream short, as if it had not begun. */
   giveUp(error: GivenUpError): void {
     if (this.#abort === undefined) return;
-    this.givenUp += 1;
+    this.givenUp = true;
     this.#abort.abort(error);
   }
 

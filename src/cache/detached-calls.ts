@@ -20,6 +20,10 @@ export interface DetachedCallsOptions {
 export interface Job<Result> {
   readonly kind: WorkKind;
   readonly handler?: string | undefined;
+  /** See {@link Work.isQuick}. */
+  readonly isQuick?: boolean;
+  /** How often it was given up before. */
+  readonly timesGivenUp?: number;
   /** Of the newest request. Its importance is asked when the call is queued, its deadline when it is its turn. */
   urgency(): Urgency;
   /** Asked when it is its turn. Where it says no, the call is queued no more, and is for its owner to queue again. */
@@ -35,6 +39,9 @@ export interface Job<Result> {
   /** It took far longer than others and is cut short. Without it, it never is. */
   givenUp?(overdue: Overdue): void;
 }
+
+/** A kubelet that still wants something asks for it every 10 to 15 s. What it has not asked for in so long is not made anew, in ms. */
+const forgottenMs = 60_000;
 
 interface Queued {
   /** The downstream's own bytes: what goes upstream. */
@@ -102,10 +109,11 @@ export class DetachedCalls<Result> {
     const queued = this.#open.get(call);
     if (queued === undefined || call.phase !== 'queued') return;
     this.withdraw(call);
-    const { kind, handler, givenUp } = job;
+    const { kind, handler, isQuick = false, timesGivenUp = 0, givenUp } = job;
     const work: Work = {
       kind,
       handler,
+      isQuick,
       importance: job.urgency().importance,
       get deadlineMs() {
         return job.urgency().deadlineMs;
@@ -113,7 +121,10 @@ export class DetachedCalls<Result> {
       get isAwaited() {
         return call.waiters > 0;
       },
-      givenUp: call.givenUp,
+      get isForgotten() {
+        return call.unaskedFor(forgottenMs);
+      },
+      givenUp: timesGivenUp,
       run: () => this.#carryOut(call, queued, job),
       hangs: (overdue) => job.hangs(overdue),
       ...(givenUp && {
@@ -162,7 +173,8 @@ export class DetachedCalls<Result> {
     await running;
     if (call.phase === 'queued') {
       this.#noteAbandoned(call, queued);
-      job.again?.();
+      if (call.givenUp && call.unaskedFor(forgottenMs)) call.fail(new DroppedError('nobody asked for it any more'));
+      else job.again?.();
     }
     return call.phase === 'succeeded';
   }

@@ -4,6 +4,7 @@
  */
 import { isUtf8 } from 'node:buffer';
 import { posix } from 'node:path';
+import { NamespaceMode } from '../cri/enums.js';
 import { messageSchema } from '../cri/schema.js';
 import { WireError } from '../cri/wire.js';
 import { WireMessage } from '../cri/wire-message.js';
@@ -56,6 +57,8 @@ export interface PodSandboxFingerprint extends FingerprintBase {
   readonly kind: 'podSandbox';
   readonly identity: PodSandboxIdentity;
   readonly runtimeHandler: string;
+  /** It needs no network of its own. */
+  readonly usesHostNetwork: boolean;
 }
 
 export interface ContainerFingerprint extends FingerprintBase {
@@ -85,7 +88,10 @@ export interface FingerprintOptions {
 // Field numbers of CRI v1, in the order of the messages.
 const runPodSandboxRequest = { config: 1, runtimeHandler: 2 } as const;
 const createContainerRequest = { podSandboxId: 1, config: 2, sandboxConfig: 3 } as const;
-const podSandboxConfig = { metadata: 1, logDirectory: 3, annotations: 7 } as const;
+const podSandboxConfig = { metadata: 1, logDirectory: 3, annotations: 7, linux: 8 } as const;
+const linuxPodSandboxConfig = { securityContext: 2 } as const;
+const sandboxSecurityContext = { namespaceOptions: 1 } as const;
+const namespaceOption = { network: 1 } as const;
 const podSandboxMetadata = { name: 1, uid: 2, namespace: 3, attempt: 4 } as const;
 const containerConfig = {
   metadata: 1,
@@ -196,6 +202,7 @@ function readPodSandbox(message: MessageReader) {
     key: keyOf(family, identity),
     logDirectory: config.bytes(podSandboxConfig.logDirectory).toString(),
     isStatic: isStatic(config),
+    usesHostNetwork: usesHostNetwork(config),
     runtimeHandler: message.bytes(runPodSandboxRequest.runtimeHandler).toString(),
   };
 }
@@ -293,6 +300,14 @@ function terminationLog(config: NormalMessage): NormalMessage | undefined {
 
 function isStatic(sandboxConfig: MessageReader): boolean {
   return sandboxConfig.entry(podSandboxConfig.annotations, annotations.configSource)?.toString() === 'file';
+}
+
+function usesHostNetwork(sandboxConfig: MessageReader): boolean {
+  const options = sandboxConfig
+    .message(podSandboxConfig.linux)
+    ?.message(linuxPodSandboxConfig.securityContext)
+    ?.message(sandboxSecurityContext.namespaceOptions);
+  return Number(options?.varint(namespaceOption.network) ?? 0) === NamespaceMode.node;
 }
 
 function readPod(metadata: MessageReader | undefined): { namespace: string; name: string; uid: string } | undefined {

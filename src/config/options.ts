@@ -89,7 +89,7 @@ export const options: OptionTable = {
     kind: orOff(count(2, 10_000)),
     default: '10',
     description:
-      'A pod sandbox or container that takes so many times as long as others took meanwhile is cancelled and made anew',
+      'A pod sandbox that takes so many times as long as others took meanwhile is cancelled and made anew',
   },
   giveUpAfterMs: {
     name: 'give-up-after',

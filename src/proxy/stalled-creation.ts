@@ -3,8 +3,8 @@
  *
  * CRI-O finishes a creation whose caller is gone and keeps it for the next request. A request that comes before it is finished waits,
  * and goes on waiting when it is, until its own deadline (getResourceOrWait in its server/utils.go; seen with 1.36.3): a kubelet's is
- * minutes away, Holdfast's a quarter of an hour, and longer than CRI-O keeps the thing. So where a Holdfast that was started lately asks
- * for what one before it had begun, it would be the one that is kept waiting. Another request meanwhile gets the thing at once if it is
+ * minutes away, Holdfast's a quarter of an hour, and longer than CRI-O keeps the thing. So where Holdfast asks for what one before it had
+ * begun, or for what it has given up, it would be the one that is kept waiting. Another request meanwhile gets the thing at once if it is
  * there, and changes nothing if it is not, whoever makes it.
  */
 import type { Clock } from '../clock.js';
@@ -22,17 +22,32 @@ const runtimeNameField = 2;
 export class StalledCreations {
   readonly #upstream: Upstream;
   readonly #clock: Clock;
-  readonly #settledMs: number;
+  readonly #longestMs: number;
+  /** Until then there may be something under way at the runtime that nobody here waits for. */
+  #settledMs: number;
 
-  /** @param youngMs How long there may be something under way at the runtime that another Holdfast began: the longest creation. */
-  constructor(upstream: Upstream, clock: Clock, youngMs: number) {
+  /** @param longestMs The longest that a creation may take. */
+  constructor(upstream: Upstream, clock: Clock, longestMs: number) {
     this.#upstream = upstream;
     this.#clock = clock;
-    this.#settledMs = clock.now() + youngMs;
+    this.#longestMs = longestMs;
+    this.#settledMs = clock.now() + longestMs;
   }
 
   /** As Upstream.unary, for a creation. */
   async unary(path: string, bytes: Buffer, options: UpstreamCallOptions): Promise<UpstreamAnswer> {
+    const leave = () => {
+      this.#settledMs = this.#clock.now() + this.#longestMs;
+    };
+    options.signal?.addEventListener('abort', leave, { once: true });
+    try {
+      return await this.#ask(path, bytes, options);
+    } finally {
+      options.signal?.removeEventListener('abort', leave);
+    }
+  }
+
+  async #ask(path: string, bytes: Buffer, options: UpstreamCallOptions): Promise<UpstreamAnswer> {
     if (this.#clock.now() > this.#settledMs) return this.#upstream.unary(path, bytes, options);
     const over = new AbortController();
     const signal = options.signal === undefined ? over.signal : AbortSignal.any([options.signal, over.signal]);

@@ -2,14 +2,15 @@
  * Decides when new work may begin. It holds work back and never refuses it. Knows classes of work, not what the work is.
  *
  * Work has a place from its begin until it ends or hangs: a shared one, as many as the limit says, or one of those that only the node's
- * own pods get. So at most limit + own places + `hung.most` are in flight.
+ * own pods get. So at most limit + own places + `hung.most` are in flight, and where as much hangs as may and the rest of it keeps
+ * its places, one more of each kind of work of which nothing is.
  */
 import pLimit from 'p-limit';
 import type { Clock } from '../clock.js';
 import type { ConcurrencyLimit } from './concurrency-limit.js';
 import { HungWork, type HungWorkOptions } from './hung-work.js';
 import { Pace, type PaceOptions } from './pace.js';
-import { isPaced, type Work, type WorkClass, WorkQueue } from './work-queue.js';
+import { isPaced, type PlaceKind, type Work, type WorkClass, WorkQueue } from './work-queue.js';
 
 export interface AdmissionOptions {
   /** How much of a runtime handler runs at once, for those that have a limit of their own. */
@@ -29,19 +30,19 @@ interface Waiting {
   reject(error: unknown): void;
 }
 
-/** Places of one sort. */
+/** Places of one kind. */
 class Places {
-  readonly isOwn: boolean;
+  readonly kind: PlaceKind;
   readonly gate: ReturnType<typeof pLimit>;
   count: number;
   taken = 0;
   /** One turn is asked for at a time, and each asks for the next: what goes is chosen when there is a place, not before. */
   turnAsked = false;
 
-  constructor(count: number, isOwn: boolean) {
+  constructor(kind: PlaceKind, count: number) {
+    this.kind = kind;
     this.gate = pLimit(count);
     this.count = count;
-    this.isOwn = isOwn;
   }
 
   get hasRoom(): boolean {
@@ -74,10 +75,15 @@ export class Admission {
     this.#options = options;
     this.#queue = new WorkQueue(options.handlerLimits);
     this.#pace = options.pace && new Pace(clock, options.pace);
-    this.#hung = new HungWork(clock, options.hung, () => limit.isShort);
-    this.#shared = new Places(limit.value, false);
-    this.#own = options.ownPlaces === 0 ? undefined : new Places(options.ownPlaces, true);
-    this.#places = [this.#own ?? [], this.#shared].flat();
+    this.#hung = new HungWork(
+      clock,
+      options.hung,
+      () => limit.isShort,
+      () => this.#askTurns(),
+    );
+    this.#shared = new Places('shared', limit.value);
+    this.#own = options.ownPlaces === 0 ? undefined : new Places('own', options.ownPlaces);
+    this.#places = [this.#own ?? [], this.#shared, new Places('spare', Number.POSITIVE_INFINITY)].flat();
     limit.onMove = () => this.#shared.resize(limit.value);
   }
 
@@ -141,13 +147,13 @@ export class Admission {
   }
 
   #askTurn(places: Places): void {
-    if (places.turnAsked) return;
-    const isOwnPlace = places.isOwn;
+    const { kind: place, turnAsked, gate } = places;
+    if (turnAsked || (place === 'spare' && !this.#hung.isFull)) return;
     const waitMs = this.#pace?.waitMs ?? 0;
-    if (this.#queue.mayTake({ isOwnPlace, paceAllows: waitMs === 0 })) {
+    if (this.#queue.mayTake({ place, paceAllows: waitMs === 0 })) {
       places.turnAsked = true;
-      void places.gate(() => this.#takeTurn(places));
-    } else if (this.#queue.mayTake({ isOwnPlace, paceAllows: true })) {
+      void gate(() => this.#takeTurn(places));
+    } else if (this.#queue.mayTake({ place, paceAllows: true })) {
       this.#cancelPaceTimer ??= this.#clock.after(waitMs, () => {
         this.#cancelPaceTimer = undefined;
         this.#askTurns();
@@ -157,12 +163,12 @@ export class Admission {
 
   async #takeTurn(places: Places): Promise<void> {
     places.turnAsked = false;
-    const isOwnPlace = places.isOwn;
+    const place = places.kind;
     const paceAllows = (this.#pace?.waitMs ?? 0) === 0;
     // What came since the turn was asked for may have a place of its own.
-    const yields = !isOwnPlace && this.#own?.hasRoom && this.#queue.mayTake({ isOwnPlace: true, paceAllows });
+    const yields = place !== 'own' && this.#own?.hasRoom && this.#queue.mayTake({ place: 'own', paceAllows });
     // The limit may have gone down since the turn was given.
-    const work = places.hasRoom && !yields ? this.#queue.take({ isOwnPlace, paceAllows }) : undefined;
+    const work = places.hasRoom && !yields ? this.#queue.take({ place, paceAllows }) : undefined;
     const waiting = work && this.#waiting.get(work);
     if (work === undefined || waiting === undefined) return this.#askTurns();
     this.#waiting.delete(work);
@@ -173,7 +179,7 @@ export class Admission {
     places.taken += 1;
     await this.#whileInPlace(work, waiting);
     places.taken -= 1;
-    if (!isOwnPlace) this.#queue.ended(work);
+    if (place === 'shared') this.#queue.leftPlace(work);
     this.#askTurns();
   }
 
@@ -188,6 +194,7 @@ export class Admission {
       });
       const end = (succeeded: boolean) => {
         counted.ended(ended(succeeded));
+        this.#queue.ended(work);
         leave();
       };
       running.then(end, () => end(false));

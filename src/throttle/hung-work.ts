@@ -1,6 +1,9 @@
 /**
  * Tells work that hangs from work that is slow: what takes far longer than others of its sort do now. It no longer counts as load, and
  * where others succeed all the while it may be given up. Knows neither the limit nor the queue.
+ *
+ * Work is proven to be stuck where others of its sort that began no earlier took half as long or less. Without that it may be slow like
+ * all, so only little of it counts as hung at once.
  */
 import type { Clock } from '../clock.js';
 import { RecentTimes } from './recent-times.js';
@@ -31,8 +34,17 @@ const leastMs = 2_000;
 /** Before anything of its sort is known nothing keeps others waiting for longer, in ms: on a node that starts, all may hang. */
 const unknownMs = 4_000;
 
+/** How much may count as hung that is not proven to be. More places than a few times the least limit would be no limit. */
+const mostUnproven = 16;
+
+/** A success teaches at most this many times what would have counted as hung when it began: one outage says little of the next. */
+const teachesAtMost = 2;
+
 /** While the node is short of something, what hangs and what is slow are told apart as soon as it is not, in ms. */
 const lookAgainMs = 1_000;
+
+/** When what may not count as hung for now is looked at again, in ms. */
+const fullForMs = 5_000;
 
 /** See {@link GiveUpOptions.leastMs}. Whoever waits shall have asked once more by then, and a slow CNI plugin have ended. */
 const deadlines = 2;
@@ -52,13 +64,15 @@ interface Running {
   readonly sort: string;
   readonly beganMs: number;
   readonly deadlineMs: number;
+  /** The longest it may say work of its sort takes, in ms. */
+  readonly teachesMs: number;
   /** Told once that it hangs. */
   readonly hangs: () => void;
   /** Since when it counts as hung, in ms of the clock. */
   hungSinceMs: number | undefined;
   isGivenUp: boolean;
-  /** Work of its sort has succeeded that began no earlier. */
-  isOvertaken: boolean;
+  /** Of work of its sort that succeeded and began no earlier: when the first did, in ms of the clock, and the least that one took, in ms. */
+  overtaken: { readonly sinceMs: number; readonly byMs: number } | undefined;
   /** The same of work that began when this counted as hung. What it takes in the end is not what work takes now. */
   isLeftBehind: boolean;
 }
@@ -74,16 +88,28 @@ export class HungWork {
   readonly #running = new Set<Running>();
   readonly #countOfSort = new Map<string, number>();
   #hung = 0;
+  #isFull = false;
   #isClosed = false;
   /** When the timer is due, in ms of the clock. */
   #lookMs = Number.POSITIVE_INFINITY;
   #cancelTimer: (() => void) | undefined;
 
-  /** @param isShort Whether the node is short of something now, so that all it does is slow. */
-  constructor(clock: Clock, options: HungWorkOptions, isShort: () => boolean) {
+  readonly #becameFull: () => void;
+
+  /**
+   * @param isShort Whether the node is short of something now, so that all it does is slow.
+   * @param becameFull Told when `isFull` begins.
+   */
+  constructor(clock: Clock, options: HungWorkOptions, isShort: () => boolean, becameFull: () => void) {
     this.#clock = clock;
     this.#options = options;
     this.#isShort = isShort;
+    this.#becameFull = becameFull;
+  }
+
+  /** Whether some work keeps its place only since as much hangs as may. */
+  get isFull(): boolean {
+    return this.#isFull;
   }
 
   /** Work that hangs now, as far as it does not count as load. */
@@ -99,15 +125,17 @@ export class HungWork {
    *   something of the node.
    */
   begin(work: Work, hangs: () => void): (succeeded: boolean) => boolean {
+    const sort = sortOf(work);
     const running: Running = {
       work,
-      sort: sortOf(work),
+      sort,
       beganMs: this.#clock.now(),
       deadlineMs: work.deadlineMs ?? Number.POSITIVE_INFINITY,
+      teachesMs: teachesAtMost * this.#tooLongMs(sort, unknownMs),
       hangs,
       hungSinceMs: undefined,
       isGivenUp: false,
-      isOvertaken: false,
+      overtaken: undefined,
       isLeftBehind: false,
     };
     this.#running.add(running);
@@ -136,13 +164,17 @@ export class HungWork {
     else this.#countOfSort.set(sort, count);
   }
 
-  #succeeded({ sort, beganMs, isLeftBehind }: Running): void {
-    const tookMs = this.#clock.now() - beganMs;
+  #succeeded({ sort, beganMs, isLeftBehind, teachesMs }: Running): void {
+    const nowMs = this.#clock.now();
+    const tookMs = nowMs - beganMs;
     this.#allTimes.succeeded(sort, tookMs);
-    if (!isLeftBehind) this.#times.succeeded(sort, tookMs);
+    if (!isLeftBehind) this.#times.succeeded(sort, Math.min(tookMs, teachesMs));
     for (const other of this.#running) {
       if (other.sort !== sort) continue;
-      if (beganMs >= other.beganMs - sameTimeMs) other.isOvertaken = true;
+      if (beganMs >= other.beganMs - sameTimeMs) {
+        const { sinceMs = nowMs, byMs = tookMs } = other.overtaken ?? {};
+        other.overtaken = { sinceMs, byMs: Math.min(byMs, tookMs) };
+      }
       if (beganMs >= (other.hungSinceMs ?? Number.POSITIVE_INFINITY)) other.isLeftBehind = true;
     }
   }
@@ -152,17 +184,32 @@ export class HungWork {
     if (this.#isClosed) return;
     const nowMs = this.#clock.now();
     let nextMs = Number.POSITIVE_INFINITY;
+    let isFull = false;
+    let unproven = [...this.#running].filter((each) => each.hungSinceMs !== undefined && provenMs(each) > nowMs).length;
     for (const running of [...this.#running]) {
       const hangsMs = this.#hangsMs(running, nowMs);
-      if (hangsMs <= nowMs) this.#nowHangs(running, nowMs);
-      else nextMs = Math.min(nextMs, hangsMs);
+      if (hangsMs > nowMs) nextMs = Math.min(nextMs, hangsMs);
+      else {
+        const isProven = provenMs(running) <= nowMs;
+        if (this.#hung < this.#options.most && (isProven || unproven < mostUnproven)) {
+          this.#nowHangs(running, nowMs);
+          if (!isProven) unproven += 1;
+        } else {
+          isFull = true;
+          if (!isProven) nextMs = Math.min(nextMs, provenMs(running));
+        }
+      }
       const givenUpMs = this.#givenUpMs(running);
       if (givenUpMs <= nowMs) this.#nowGivenUp(running, nowMs);
       else nextMs = Math.min(nextMs, givenUpMs);
     }
+    if (isFull) this.#giveUpForgotten(nowMs);
     this.#cancelTimer?.();
     this.#lookMs = Number.POSITIVE_INFINITY;
-    this.#lookBy(nextMs);
+    this.#lookBy(isFull ? Math.min(nextMs, nowMs + fullForMs) : nextMs);
+    const becomesFull = isFull && !this.#isFull;
+    this.#isFull = isFull;
+    if (becomesFull) this.#becameFull();
   }
 
   #lookBy(dueMs: number): void {
@@ -172,15 +219,31 @@ export class HungWork {
     this.#cancelTimer = this.#clock.after(dueMs - this.#clock.now(), () => this.#look());
   }
 
-  /** When it counts as hung or is to be looked at again, in ms of the clock. */
-  #hangsMs({ sort, beganMs, deadlineMs, hungSinceMs, isOvertaken }: Running, nowMs: number): number {
-    if (hungSinceMs !== undefined || this.#hung >= this.#options.most) return Number.POSITIVE_INFINITY;
-    const longestMs = this.#times.longestMs(sort);
+  /** When it hangs, if as much may, or is to be looked at again, in ms of the clock. */
+  #hangsMs(running: Running, nowMs: number): number {
+    const { sort, beganMs, deadlineMs, hungSinceMs } = running;
+    if (hungSinceMs !== undefined || this.#options.most === 0) return Number.POSITIVE_INFINITY;
     const lateMs = deadlineMs * this.#options.deadlineShare;
-    const tooLongMs = longestMs === undefined ? Math.min(unknownMs, lateMs) : timesUsual * longestMs;
-    const dueMs = beganMs + Math.max(leastMs, tooLongMs);
-    if (isOvertaken || !this.#isShort()) return dueMs;
-    return Math.max(dueMs, Math.min(beganMs + lateMs, nowMs + lookAgainMs));
+    const dueMs = beganMs + this.#tooLongMs(sort, Math.min(unknownMs, lateMs));
+    if (!this.#isShort()) return dueMs;
+    return Math.max(dueMs, Math.min(provenMs(running), beganMs + lateMs, nowMs + lookAgainMs));
+  }
+
+  /** @param ifUnknownMs Where nothing of its sort has succeeded. */
+  #tooLongMs(sort: string, ifUnknownMs: number): number {
+    const longestMs = this.#times.longestMs(sort);
+    return Math.max(leastMs, longestMs === undefined ? ifUnknownMs : timesUsual * longestMs);
+  }
+
+  /** Makes room: what has hung for longest of what is not wanted any more. A kubelet's own deadline would have ended it. */
+  #giveUpForgotten(nowMs: number): void {
+    if (this.#options.giveUp === undefined) return;
+    for (const running of this.#running) {
+      const { work, hungSinceMs, isGivenUp } = running;
+      if (hungSinceMs === undefined || isGivenUp || work.isForgotten !== true || work.giveUp === undefined) continue;
+      this.#nowGivenUp(running, nowMs);
+      return;
+    }
   }
 
   #nowHangs(running: Running, nowMs: number): void {
@@ -194,13 +257,15 @@ export class HungWork {
   /** When it is given up, in ms of the clock. */
   #givenUpMs(running: Running): number {
     const { giveUp } = this.#options;
-    const { work, beganMs, deadlineMs, isGivenUp, isOvertaken } = running;
+    const { work, sort, beganMs, deadlineMs, isGivenUp, overtaken } = running;
     if (giveUp === undefined || work.giveUp === undefined || isGivenUp) return Number.POSITIVE_INFINITY;
-    if (!isOvertaken && !this.#isFirstOfItsSort(running)) return Number.POSITIVE_INFINITY;
-    const atLeastMs =
-      giveUp.leastMs ?? Math.max(leastGiveUpMs, (isOvertaken ? deadlines : deadlinesOfFirst) * deadlineMs);
-    const patienceMs = Math.max(atLeastMs, giveUp.times * (this.#allTimes.longestMs(running.sort) ?? 0));
-    return beganMs + patienceMs * morePatience ** (work.givenUp ?? 0);
+    if (overtaken === undefined && !this.#isFirstOfItsSort(running)) return Number.POSITIVE_INFINITY;
+    const atLeast = Math.max(leastGiveUpMs, (overtaken === undefined ? deadlinesOfFirst : deadlines) * deadlineMs);
+    const patienceMs = Math.max(giveUp.leastMs ?? atLeast, giveUp.times * (this.#allTimes.longestMs(sort) ?? 0));
+    const dueMs = beganMs + patienceMs * morePatience ** (work.givenUp ?? 0);
+    // What was waited for may just have come back, for this as for the one that was quicker.
+    if (overtaken === undefined) return dueMs;
+    return Math.max(dueMs, provenMs(running), overtaken.sinceMs + this.#tooLongMs(sort, unknownMs));
   }
 
   /** With nothing to compare it with: whether it hangs or is slow, one more try tells. */
@@ -214,7 +279,12 @@ export class HungWork {
   }
 }
 
+/** From when on it is proven to be stuck, in ms of the clock. */
+function provenMs({ beganMs, overtaken }: Running): number {
+  return overtaken === undefined ? Number.POSITIVE_INFINITY : beganMs + timesUsual * overtaken.byMs;
+}
+
 /** What takes about as long. */
-function sortOf({ kind, handler = '' }: Work): string {
-  return `${kind} ${handler}`;
+function sortOf({ kind, handler = '', isQuick = false }: Work): string {
+  return `${kind} ${handler} ${isQuick}`;
 }

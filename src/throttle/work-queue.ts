@@ -31,8 +31,12 @@ export interface Work extends Urgency {
   readonly kind: WorkKind;
   /** The runtime handler asked for. */
   readonly handler?: string | undefined;
+  /** Whether it takes less than other work of its kind and handler, for it leaves something out; default false. */
+  readonly isQuick?: boolean;
   /** Whether somebody waits for it now; default true. */
   readonly isAwaited?: boolean;
+  /** Whether nobody has waited for it for so long that it is not wanted any more; default false. */
+  readonly isForgotten?: boolean;
   /** How often it was given up before; default 0. */
   readonly givenUp?: number;
   /** Called at most once. @returns Whether it did what it was to do. */
@@ -65,6 +69,8 @@ interface Lane {
   readonly paced: boolean;
   readonly awaited: ArrivalOrder<Work>;
   readonly unawaited: ArrivalOrder<Work>;
+  /** How much of it was taken and has not ended, with a place or without. */
+  out: number;
 }
 
 interface Line {
@@ -79,12 +85,17 @@ interface Candidate extends Arrived<Work> {
   readonly isAwaited: boolean;
 }
 
+/**
+ * What a place is for: one of those the limit allows; one of the node's own pods, beyond every limit; or a spare one, beyond every
+ * limit too, for work of which nothing that may go under the same conditions is out.
+ */
+export type PlaceKind = 'shared' | 'own' | 'spare';
+
 /** What may be taken. */
 export interface Conditions {
   /** Whether paced work may go now. */
   readonly paceAllows: boolean;
-  /** A place of the node's own pods, beyond every limit. */
-  readonly isOwnPlace: boolean;
+  readonly place: PlaceKind;
 }
 
 export class WorkQueue {
@@ -134,7 +145,9 @@ export class WorkQueue {
     return this.#lines.some((line) => this.#firstOf(line, conditions) !== undefined);
   }
 
-  /** Takes out what is next. Unless it has an own place, it counts as running for its handler until `ended`. */
+  /**
+   * Takes out what is next. In a shared place it counts as running for its handler until `leftPlace`. To be told when it has `ended`.
+   */
   take(conditions: Conditions): Work | undefined {
     const ready = this.#lines.flatMap((line) => this.#firstOf(line, conditions) ?? []);
     const [first] = ready;
@@ -147,13 +160,19 @@ export class WorkQueue {
     this.#numbers.delete(work);
     this.#takeOut(lane, number);
     line.passedOver = 0;
-    if (!conditions.isOwnPlace) this.#count(lane.handler, 1);
+    if (conditions.place === 'shared') this.#count(lane.handler, 1);
+    lane.out += 1;
     return work;
   }
 
-  /** Work that was taken, for no own place, is out no more. */
-  ended(work: Work): void {
+  /** Work that was taken for a shared place has it no more. */
+  leftPlace(work: Work): void {
     this.#count(this.#limited(work), -1);
+  }
+
+  /** Work that was taken is out no more. */
+  ended(work: Work): void {
+    this.#laneOf(this.#lineOf(work), work).out -= 1;
   }
 
   #put(arrived: Arrived<Work>): void {
@@ -168,11 +187,11 @@ export class WorkQueue {
   }
 
   /** What is next of what may go. */
-  #firstOf(line: Line, { paceAllows, isOwnPlace }: Conditions): Candidate | undefined {
-    if (isOwnPlace && !ownClasses.has(line.class)) return undefined;
+  #firstOf(line: Line, { paceAllows, place }: Conditions): Candidate | undefined {
+    if (place === 'own' && !ownClasses.has(line.class)) return undefined;
     let first: Candidate | undefined;
     for (const lane of line.lanes.values()) {
-      if ((lane.paced && !paceAllows) || !(isOwnPlace || this.#hasRoom(lane.handler))) continue;
+      if ((lane.paced && !paceAllows) || !this.#mayGo(lane, place)) continue;
       const isAwaited = lane.awaited.first !== undefined;
       const arrived = lane.awaited.first ?? lane.unawaited.first;
       if (arrived === undefined) continue;
@@ -181,6 +200,11 @@ export class WorkQueue {
       if (goesFirst) first = { line, lane, isAwaited, ...arrived };
     }
     return first;
+  }
+
+  #mayGo({ handler, out }: Lane, place: PlaceKind): boolean {
+    if (place === 'spare') return out === 0;
+    return place === 'own' || this.#hasRoom(handler);
   }
 
   #hasRoom(handler: string | undefined): boolean {
@@ -199,8 +223,10 @@ export class WorkQueue {
   #laneOf({ lanes }: Line, work: Work): Lane {
     const handler = this.#limited(work);
     const paced = isPaced(work);
-    const key = `${paced} ${handler ?? ''}`;
-    const lane = lanes.get(key) ?? { handler, paced, awaited: new ArrivalOrder(), unawaited: new ArrivalOrder() };
+    const key = `${paced} ${work.isQuick ?? false} ${handler ?? ''}`;
+    const found = lanes.get(key);
+    if (found !== undefined) return found;
+    const lane = { handler, paced, awaited: new ArrivalOrder<Work>(), unawaited: new ArrivalOrder<Work>(), out: 0 };
     lanes.set(key, lane);
     return lane;
   }

@@ -206,7 +206,7 @@ t.test('what is given up is cut short and queued again', async (t) => {
   call.giveUp(error);
   await settle();
   t.equal(work.signal?.reason, error);
-  t.strictSame([call.phase, call.givenUp, told], ['queued', 1, []]);
+  t.strictSame([call.phase, call.givenUp, told], ['queued', true, []]);
   t.equal(error.name, 'GivenUpError');
   run().end('made');
   await settle();
@@ -217,15 +217,15 @@ t.test('what does not run cannot be given up', async (t) => {
   const { call, run } = setUp();
   const giveUp = () => call.giveUp(new GivenUpError(1));
   giveUp();
-  t.strictSame([call.phase, call.givenUp], ['queued', 0]);
+  t.strictSame([call.phase, call.givenUp], ['queued', false]);
   run().end(again);
   await settle();
   giveUp();
-  t.strictSame([call.phase, call.givenUp], ['queued', 0]);
+  t.strictSame([call.phase, call.givenUp], ['queued', false]);
   run().end('made');
   await settle();
   giveUp();
-  t.strictSame([call.phase, call.givenUp], ['succeeded', 0]);
+  t.strictSame([call.phase, call.givenUp], ['succeeded', false]);
 });
 
 t.test('only its own giving up has a call made anew', async (t) => {

@@ -1,4 +1,4 @@
-/** Creations that take far longer than others: cancelled upstream, and made anew. When that is, is the throttle's to say. */
+/** Pod sandboxes that take far longer than others: cancelled upstream, and made anew. When that is, is the throttle's to say. */
 import t from 'tap';
 import { NameReservedError } from '../../src/cache/creation-runtime.js';
 import { settle } from '../support/manual-clock.js';
@@ -112,24 +112,56 @@ t.test('being given up is no failure, and lengthens no pause', async (t) => {
   store.close();
 });
 
-t.test('with nobody waiting it is made anew, and held', async (t) => {
+t.test('what nobody has asked for within a minute is not made anew', async (t) => {
+  for (const [leftMs, calls] of [
+    [59 * second, 1],
+    [60 * second, 2],
+  ] as const) {
+    const rig = setUp({
+      creationTimeoutMs: 900 * second,
+      holdTtlMs: 900 * second,
+      admission: { hung: { deadlineShare: 1, most: 0, giveUp: { times: 2, leastMs: 120 * second } } },
+    });
+    const leave = new AbortController();
+    rig.store.request(podSandbox(), leave.signal).catch(() => {});
+    await settle();
+    await rig.clock.advance(leftMs);
+    leave.abort();
+    await rig.clock.advance(120 * second);
+    t.equal(rig.runtime.calls.length, calls, `left after ${leftMs / second} of 120 s`);
+    rig.store.close();
+  }
+});
+
+t.test('each time a pod sandbox is given up it gets more patience, also where a try between failed', async (t) => {
   const rig = setUpGivingUp();
-  const { runtime, clock, store, creations } = rig;
-  const leave = new AbortController();
-  store.request(container(), leave.signal).catch(() => {});
+  const { runtime, clock, store, steps } = rig;
+  const asked = hanging(rig);
   await settle();
-  leave.abort();
-  await clock.advance(5 * second);
-  await clock.advance(25 * second);
-  // Longer than it is held: nobody asks for it any more.
-  t.equal(runtime.calls.length, 1);
-  t.equal(creations()[0]?.state, 'gone');
-  store.request(container(), leave.signal).catch(() => {});
-  const again = new AbortController();
-  store.request(container(), again.signal).catch(() => {});
+  await clock.advance(30 * second);
+  runtime.call(1).fail(new Error('what was left of the first is not gone yet'));
+  await t.rejects(asked);
+  const again = hanging(rig);
   await settle();
-  t.equal(runtime.calls.length, 2);
-  store.close();
+  const other = store.request(podSandbox(0, 'h', 'other'), never);
+  await settle();
+  runtime.call(3).end('s9');
+  await other;
+  await clock.advance(119 * second);
+  t.equal(runtime.call(2).signal.aborted, false);
+  await clock.advance(second);
+  t.equal(steps.filter((step) => step === 'given up').length, 2);
+  runtime.call(4).end('s1');
+  t.equal((await again).made.id, 's1');
+});
+
+t.test('a container is never given up: runtimes finish it however its call ends', async (t) => {
+  const rig = setUpGivingUp();
+  hanging(rig, container());
+  await settle();
+  await rig.clock.advance(899 * second);
+  t.equal(rig.runtime.call(0).signal.aborted, false);
+  rig.store.close();
 });
 
 t.test('at the creation timeout it has failed, however soon it would be given up', async (t) => {

@@ -24,8 +24,8 @@ function bytesOf(type: ReturnType<typeof messageType>, message: object): Buffer 
   return Buffer.from(type.encode(message).finish());
 }
 
-export function podSandbox(attempt = 0, hostname = 'h'): CreationRequest<string> {
-  const metadata = { name: 'p', namespace: 'n', uid: 'u', attempt };
+export function podSandbox(attempt = 0, hostname = 'h', uid = 'u'): CreationRequest<string> {
+  const metadata = { name: 'p', namespace: 'n', uid, attempt };
   const bytes = bytesOf(podSandboxRequest, { config: { metadata, hostname } });
   return { bytes, fingerprint: known(fingerprintPodSandbox(bytes, none)), origin: 'test' };
 }

@@ -288,17 +288,20 @@ t.test(
 
 t.test('what no request gets any more is not made anew when it is given up', async (t) => {
   const rig = await Rig.start(t, { config: { giveUpAfterMs: 60_000 } });
-  const hold = rig.runtime.hold('createContainer', (name) => name.includes('hanging'));
-  const pod = rig.pod();
-  const podSandboxId = await rig.podSandbox(pod);
-  const create = (name: string) =>
-    rig.client.call('CreateContainer', pod.createContainerRequest(podSandboxId, { image: 'app', name }));
-  const hanging = t.rejects(create('hanging'));
+  const hold = rig.runtime.hold('runPodSandbox', (name) => name.includes('hanging'));
+  const pod = rig.pod({ uid: 'hanging' });
+  const hanging = t.rejects(rig.podSandbox(pod));
   await hold.arrived();
-  await create('other');
-  await rig.client.call('StopPodSandbox', { pod_sandbox_id: podSandboxId });
+  await rig.podSandbox(rig.pod({ uid: 'other' }));
+  const next = rig.podSandbox(pod.withAttempt(1));
+  await rig.step('superseded', 'podSandbox');
   await rig.clock.advance(60_000);
   await hanging;
-  await rig.clock.advance(600_000);
-  t.equal(rig.runtime.calls('CreateContainer').length, 2);
+  await rig.step('started', 'podSandbox', 3);
+  hold.release();
+  await next;
+  const attempts = rig.lines
+    .filter(({ step, uid }) => step === 'started' && uid === 'hanging')
+    .map(({ attempt }) => attempt);
+  t.same(attempts, [0, 1]);
 });

@@ -25,22 +25,35 @@ function stage(options: Partial<HungWorkOptions> = {}) {
   const clock = new ManualClock();
   const startMs = clock.now();
   const now = { isShort: false };
-  const hung = new HungWork(clock, { deadlineShare: 0.5, most: 100, giveUp: undefined, ...options }, () => now.isShort);
+  /** How often it became full. */
+  const full = { times: 0 };
+  const hung = new HungWork(
+    clock,
+    { deadlineShare: 0.5, most: 100, giveUp: undefined, ...options },
+    () => now.isShort,
+    () => {
+      full.times += 1;
+    },
+  );
   /** In seconds since the start. */
   const at = () => (clock.now() - startMs) / second;
-  const begin = ({ canBeGivenUp = true, ...what }: Partial<What> = {}): Begun => {
+  const begin = (what: Partial<What> = {}): Begun => {
+    const { canBeGivenUp = true } = what;
     const tell = (word: string) => (overdue: Overdue) => {
       begun.told.push(`${word} at ${at()}`);
       begun.overdue.push(overdue);
     };
-    const work: Work = {
-      kind: 'podSandbox',
-      deadlineMs: 240 * second,
-      ...what,
-      run: async () => true,
-      hangs: tell('hangs'),
-      ...(canBeGivenUp && { giveUp: tell('given up') }),
-    };
+    const work: Work = Object.defineProperties(
+      {
+        kind: 'podSandbox',
+        deadlineMs: 240 * second,
+        run: async () => true,
+        hangs: tell('hangs'),
+        ...(canBeGivenUp && { giveUp: tell('given up') }),
+      },
+      // What is asked of it at any time stays so.
+      Object.getOwnPropertyDescriptors(what),
+    );
     let left = 0;
     const ended = hung.begin(work, () => {
       left += 1;
@@ -65,7 +78,7 @@ function stage(options: Partial<HungWorkOptions> = {}) {
       begun.end();
     }
   };
-  return { clock, now, hung, begin, done, at };
+  return { clock, now, hung, begin, done, at, full };
 }
 
 t.test('before anything of its sort is known, what took half its deadline hangs, and what took 4 s', async (t) => {
@@ -96,13 +109,13 @@ t.test('nothing hangs before it took 2 s, however short its deadline is and howe
 
 t.test('what took twice as long as the longest of the last 16 of its sort hangs', async (t) => {
   const { clock, begin, done, at } = stage();
-  await done(1, 9 * second);
+  await done(1, 8 * second);
   await done(15, 3 * second);
   const one = begin();
   const began = at();
   await clock.advance(minute);
-  t.same(one.told, [`hangs at ${began + 18}`]);
-  t.same(one.overdue, [{ tookMs: 18 * second, usualMs: 9 * second }]);
+  t.same(one.told, [`hangs at ${began + 16}`]);
+  t.same(one.overdue, [{ tookMs: 16 * second, usualMs: 8 * second }]);
   one.end(false);
   await done(1, 3 * second);
   const other = begin();
@@ -246,7 +259,114 @@ t.test('what hung and was overtaken by none does change what is usual, for all m
   const next = begin();
   const began = at();
   await clock.advance(2 * minute);
-  t.same(next.told, [`hangs at ${began + 40}`]);
+  t.same(next.told, [`hangs at ${began + 24}`], 'by twice what would have counted as hung when it began at the most');
+});
+
+t.test(
+  'one that took very long teaches that its sort takes twice what would have counted as hung, at the most',
+  async (t) => {
+    const { clock, begin, done, at } = stage();
+    await done(16, second);
+    const long = begin();
+    await clock.advance(5 * minute);
+    long.end();
+    const next = begin();
+    const began = at();
+    await clock.advance(minute);
+    t.same(next.told, [`hangs at ${began + 8}`]);
+  },
+);
+
+t.test(
+  'of what is not proven to be stuck sixteen count as hung; the next is proven when one of its sort took half as long',
+  async (t) => {
+    const { clock, begin, hung } = stage();
+    const all = Array.from({ length: 20 }, () => begin());
+    await clock.advance(10 * minute);
+    t.equal(hung.size, 16);
+    t.ok(hung.isFull);
+    const quick = begin();
+    await clock.advance(second);
+    quick.end();
+    t.equal(hung.size, 20);
+    t.notOk(hung.isFull);
+    t.same(all.at(-1)?.told, ['hangs at 601']);
+  },
+);
+
+t.test('one that took more than half as long proves nothing', async (t) => {
+  const { clock, begin, hung } = stage();
+  Array.from({ length: 20 }, () => begin());
+  const slow = begin();
+  await clock.advance(10 * second);
+  slow.end();
+  await clock.advance(6 * second);
+  t.equal(hung.size, 16);
+  await clock.advance(4 * second);
+  t.equal(hung.size, 20, 'until they took twice as long');
+});
+
+t.test('that some keep their places since as much hangs as may is told when it begins', async (t) => {
+  const { clock, begin, hung, full } = stage({ most: 1 });
+  const [first, other] = [begin(), begin()];
+  await clock.advance(3_999);
+  t.same([hung.isFull, full.times], [false, 0]);
+  await clock.advance(1);
+  t.same([hung.isFull, full.times], [true, 1]);
+  await clock.advance(minute);
+  t.equal(full.times, 1);
+  first.end(false);
+  t.equal(hung.isFull, false);
+  other.end(false);
+  t.equal(clock.pending, 0);
+});
+
+t.test(
+  'where as much hangs as may, what has hung for longest of what is not wanted any more is given up',
+  async (t) => {
+    const { clock, begin } = stage({ most: 2, giveUp: byDefault });
+    const wanted = begin();
+    let isForgotten = false;
+    const forgettable = {
+      get isForgotten() {
+        return isForgotten;
+      },
+    };
+    const [gone, next] = [begin(forgettable), begin(forgettable)];
+    await clock.advance(minute);
+    t.same(gone.told, ['hangs at 4']);
+    isForgotten = true;
+    await clock.advance(5 * second);
+    t.same([wanted.told, gone.told, next.told], [['hangs at 4'], ['hangs at 4', 'given up at 64'], []]);
+    gone.end(false);
+    t.same(next.told, ['hangs at 65']);
+    const off = stage({ most: 1 });
+    const kept = off.begin({ isForgotten: true });
+    off.begin();
+    await off.clock.advance(minute);
+    t.same(kept.told, ['hangs at 4'], 'not with the option off');
+  },
+);
+
+t.test('what may have got what it waited for is not given up at once for one that was quicker', async (t) => {
+  const { clock, begin, done } = stage({ giveUp: byDefault });
+  await done(16, second);
+  const late = begin({ deadlineMs: 8 * second });
+  await clock.advance(minute);
+  await done(1, second);
+  await clock.advance(1_999);
+  t.equal(late.told.length, 1);
+  await clock.advance(1);
+  t.match(late.told[1], /^given up/);
+});
+
+t.test('work that leaves something out is another sort', async (t) => {
+  const { clock, begin, done, at } = stage();
+  await done(1, 3 * second, { isQuick: true });
+  const other = begin();
+  const began = at();
+  await clock.advance(minute);
+  t.same(other.told, [`hangs at ${began + 4}`]);
 });
 
 t.test('what was overtaken is given up at ten times the longest of its sort', async (t) => {

@@ -7,9 +7,9 @@ function work(what: Partial<Work> = {}): Work {
   works += 1;
   return { kind: 'podSandbox', deadlineMs: works, run: async () => true, ...what };
 }
-const now: Conditions = { paceAllows: true, isOwnPlace: false };
-const notPaced: Conditions = { paceAllows: false, isOwnPlace: false };
-const ownPlace: Conditions = { paceAllows: true, isOwnPlace: true };
+const now: Conditions = { paceAllows: true, place: 'shared' };
+const notPaced: Conditions = { paceAllows: false, place: 'shared' };
+const ownPlace: Conditions = { paceAllows: true, place: 'own' };
 const critical = () => work({ importance: 'critical' });
 
 /** The classes of what is taken in `count` turns. */
@@ -68,9 +68,9 @@ t.test('a handler at its limit lets its work go when as much has ended, and othe
   t.same([queue.take(now), queue.take(now)], [kata[0], kata[1]]);
   t.equal(queue.take(now), other);
   t.equal(queue.mayTake(now), false);
-  queue.ended(other);
+  queue.leftPlace(other);
   t.equal(queue.mayTake(now), false, 'a handler without a limit makes no room');
-  for (const each of kata.slice(0, 2)) queue.ended(each);
+  for (const each of kata.slice(0, 2)) queue.leftPlace(each);
   t.same([queue.take(now), queue.take(now), queue.take(now)], [kata[2], kata[3], undefined]);
   t.end();
 });
@@ -266,7 +266,7 @@ t.test('an own place is beyond the limit of a handler, and does not count for it
   queue.add(fourth);
   t.equal(queue.take(now), undefined);
   t.equal(queue.take(ownPlace), third, 'nor does its limit keep it back');
-  queue.ended(first);
+  queue.leftPlace(first);
   t.equal(queue.take(now), fourth, 'in another place it counts as any other');
   t.equal(queue.take(now), undefined);
   t.end();
