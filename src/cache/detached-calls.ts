@@ -48,6 +48,8 @@ interface Queued {
   request: Buffer;
   /** While it is in the queue. */
   work: Work | undefined;
+  /** Once it has been its turn. */
+  admitted: Work | undefined;
 }
 
 export class DetachedCalls<Result> {
@@ -68,7 +70,7 @@ export class DetachedCalls<Result> {
 
   /** A call that has not begun and has no place in the queue yet. */
   open(request: Buffer, events: DetachedCallEvents<Result>): DetachedCall<Result> {
-    const queued: Queued = { request, work: undefined };
+    const queued: Queued = { request, work: undefined, admitted: undefined };
     const call: DetachedCall<Result> = new DetachedCall<Result>(this.#clock, {
       waiterJoined: (waiters) => {
         this.#abandoned.delete(call);
@@ -154,6 +156,7 @@ export class DetachedCalls<Result> {
 
   /** The one upstream call. @returns Whether it succeeded. */
   async #carryOut(call: DetachedCall<Result>, queued: Queued, job: Job<Result>): Promise<boolean> {
+    queued.admitted = queued.work;
     queued.work = undefined;
     this.#abandoned.delete(call);
     if (this.#closed) {
@@ -179,9 +182,10 @@ export class DetachedCalls<Result> {
     return call.phase === 'succeeded';
   }
 
-  /** What somebody waits for goes first. */
-  #noteAwaited({ work }: Queued, waiters: number): void {
-    if (work !== undefined && waiters <= 1) this.#admission.moved(work);
+  /** What somebody waits for goes first, and may have the place of what nobody waits for. */
+  #noteAwaited({ work, admitted }: Queued, waiters: number): void {
+    const asked = work ?? admitted;
+    if (asked !== undefined && waiters <= 1) this.#admission.moved(asked);
   }
 
   #noteAbandoned(call: DetachedCall<Result>, { request }: Queued): void {

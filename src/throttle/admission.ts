@@ -2,13 +2,15 @@
  * Decides when new work may begin. It holds work back and never refuses it. Knows classes of work, not what the work is.
  *
  * Work has a place from its begin until it ends or hangs: a shared one, as many as the limit says, or one of those that only the node's
- * own pods get. So at most limit + own places + `hung.most` are in flight, and where as much hangs as may and the rest of it keeps
- * its places, one more of each kind of work of which nothing is.
+ * own pods get. What nobody waits for any more keeps its place, but lends one to what somebody does wait for. So at most limit and
+ * what is lent (a quarter of it) + own places + `hung.most` are in flight, and where as much hangs as may and the rest of it keeps its
+ * places, one more of each kind of work of which nothing is.
  */
 import pLimit from 'p-limit';
 import type { Clock } from '../clock.js';
 import type { ConcurrencyLimit } from './concurrency-limit.js';
 import { HungWork, type HungWorkOptions } from './hung-work.js';
+import { Lenders } from './lenders.js';
 import { Pace, type PaceOptions } from './pace.js';
 import { isPaced, type PlaceKind, type Work, type WorkClass, WorkQueue } from './work-queue.js';
 
@@ -29,6 +31,10 @@ interface Waiting {
   resolve(succeeded: boolean): void;
   reject(error: unknown): void;
 }
+
+/** Of the limit, how much may be lent at once, and how many places at least. */
+const lentShare = 1 / 4;
+const lentAtLeast = 2;
 
 /** Places of one kind. */
 class Places {
@@ -63,6 +69,7 @@ export class Admission {
   readonly #waiting = new Map<Work, Waiting>();
   readonly #pace: Pace | undefined;
   readonly #hung: HungWork;
+  readonly #lenders: Lenders;
   readonly #shared: Places;
   readonly #own: Places | undefined;
   /** The own ones first: what gets one of them leaves a shared one to others. */
@@ -81,9 +88,11 @@ export class Admission {
       () => limit.isShort,
       () => this.#askTurns(),
     );
+    this.#lenders = new Lenders(clock, () => this.#askTurns());
     this.#shared = new Places('shared', limit.value);
     this.#own = options.ownPlaces === 0 ? undefined : new Places('own', options.ownPlaces);
-    this.#places = [this.#own ?? [], this.#shared, new Places('spare', Number.POSITIVE_INFINITY)].flat();
+    const [lent, spare] = [new Places('lent', Number.POSITIVE_INFINITY), new Places('spare', Number.POSITIVE_INFINITY)];
+    this.#places = [this.#own ?? [], this.#shared, lent, spare].flat();
     limit.onMove = () => this.#shared.resize(limit.value);
   }
 
@@ -100,9 +109,11 @@ export class Admission {
     });
   }
 
-  /** Whether somebody waits for it has changed; without effect on what is not queued. */
+  /** Whether somebody waits for it has changed. */
   moved(work: Work): void {
     this.#queue.moved(work);
+    this.#lenders.moved(work);
+    this.#askTurns();
   }
 
   /** Takes back work that is queued: it will not run, and its `admit` stays unanswered. Without effect on any other. */
@@ -114,6 +125,7 @@ export class Admission {
   close(): void {
     this.#limit.close();
     this.#hung.close();
+    this.#lenders.close();
     this.#cancelPaceTimer?.();
   }
 
@@ -148,7 +160,7 @@ export class Admission {
 
   #askTurn(places: Places): void {
     const { kind: place, turnAsked, gate } = places;
-    if (turnAsked || (place === 'spare' && !this.#hung.isFull)) return;
+    if (turnAsked || !this.#isThere(places)) return;
     const waitMs = this.#pace?.waitMs ?? 0;
     if (this.#queue.mayTake({ place, paceAllows: waitMs === 0 })) {
       places.turnAsked = true;
@@ -159,6 +171,14 @@ export class Admission {
         this.#askTurns();
       });
     }
+  }
+
+  /** Whether there are such places now. */
+  #isThere({ kind, taken }: Places): boolean {
+    if (kind === 'spare') return this.#hung.isFull;
+    if (kind !== 'lent') return true;
+    const most = Math.max(lentAtLeast, this.#limit.value * lentShare);
+    return taken < Math.min(this.#lenders.count, most);
   }
 
   async #takeTurn(places: Places): Promise<void> {
@@ -174,12 +194,14 @@ export class Admission {
     this.#waiting.delete(work);
     if (isPaced(work)) this.#pace?.take();
     this.#options.admitted?.(work, this.#clock.now() - waiting.sinceMs);
+    places.taken += 1;
+    if (place === 'shared') this.#lenders.add(work);
     this.#askTurns();
 
-    places.taken += 1;
     await this.#whileInPlace(work, waiting);
     places.taken -= 1;
-    if (place === 'shared') this.#queue.leftPlace(work);
+    this.#lenders.delete(work);
+    if (place === 'shared' || place === 'lent') this.#queue.leftPlace(work);
     this.#askTurns();
   }
 

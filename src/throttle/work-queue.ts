@@ -86,10 +86,11 @@ interface Candidate extends Arrived<Work> {
 }
 
 /**
- * What a place is for: one of those the limit allows; one of the node's own pods, beyond every limit; or a spare one, beyond every
- * limit too, for work of which nothing that may go under the same conditions is out.
+ * What a place is for: one of those the limit allows; one lent by what nobody waits for, for what somebody does; one of the node's own
+ * pods, beyond every limit; or a spare one, beyond every limit too, for work of which nothing that may go under the same conditions is
+ * out.
  */
-export type PlaceKind = 'shared' | 'own' | 'spare';
+export type PlaceKind = 'shared' | 'lent' | 'own' | 'spare';
 
 /** What may be taken. */
 export interface Conditions {
@@ -146,7 +147,7 @@ export class WorkQueue {
   }
 
   /**
-   * Takes out what is next. In a shared place it counts as running for its handler until `leftPlace`. To be told when it has `ended`.
+   * Takes out what is next. In a shared or lent place it counts as running for its handler until `leftPlace`. To be told when it has `ended`.
    */
   take(conditions: Conditions): Work | undefined {
     const ready = this.#lines.flatMap((line) => this.#firstOf(line, conditions) ?? []);
@@ -160,12 +161,12 @@ export class WorkQueue {
     this.#numbers.delete(work);
     this.#takeOut(lane, number);
     line.passedOver = 0;
-    if (conditions.place === 'shared') this.#count(lane.handler, 1);
+    if (conditions.place === 'shared' || conditions.place === 'lent') this.#count(lane.handler, 1);
     lane.out += 1;
     return work;
   }
 
-  /** Work that was taken for a shared place has it no more. */
+  /** Work that was taken for a shared or lent place has it no more. */
   leftPlace(work: Work): void {
     this.#count(this.#limited(work), -1);
   }
@@ -194,7 +195,7 @@ export class WorkQueue {
       if ((lane.paced && !paceAllows) || !this.#mayGo(lane, place)) continue;
       const isAwaited = lane.awaited.first !== undefined;
       const arrived = lane.awaited.first ?? lane.unawaited.first;
-      if (arrived === undefined) continue;
+      if (arrived === undefined || (place === 'lent' && !isAwaited)) continue;
       const goesFirst =
         first === undefined || (isAwaited === first.isAwaited ? arrived.number < first.number : isAwaited);
       if (goesFirst) first = { line, lane, isAwaited, ...arrived };

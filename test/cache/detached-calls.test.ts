@@ -89,7 +89,7 @@ function abandon(call: DetachedCall<string>): void {
 /** One call runs, so that what is asked for now is queued. */
 async function setUpBusy(stage?: Stage) {
   const all = setUp(stage);
-  all.ask('busy');
+  join(all.ask('busy'));
   await settle();
   return all;
 }
@@ -105,7 +105,7 @@ t.test('a call is made once, with the newest request, and its owner told when it
   await end(0);
   t.strictSame([requests(), phases], [['busy', 'newer'], ['running']]);
   await end(1);
-  t.strictSame(ends, ['busy: made for 0', 'a: made for 1']);
+  t.strictSame(ends, ['busy: made for 1', 'a: made for 1']);
   calls.replace(call, Buffer.from('too late'));
   t.equal(requests().length, 2);
 });
@@ -149,7 +149,7 @@ t.test('a call that fails while it is queued is not made', async (t) => {
   ask('a').fail(new Error('no'));
   t.equal(admission.queued, 0);
   await end(0);
-  t.strictSame([requests(), ends], [['busy'], ['a: Error', 'busy: made for 0']]);
+  t.strictSame([requests(), ends], [['busy'], ['a: Error', 'busy: made for 1']]);
 });
 
 t.test('the owner hears of every waiter that joins or leaves, where it wants to', async (t) => {
@@ -263,7 +263,7 @@ t.test('what runs is not dropped, though nobody waits for it', async (t) => {
   await end(0);
   t.equal(early.phase, 'running');
   for (const name of ['a', 'b']) abandon(ask(name));
-  t.strictSame(ends, ['busy: made for 0', 'a: DroppedError']);
+  t.strictSame(ends, ['busy: made for 1', 'a: DroppedError']);
 });
 
 t.test('what has ended takes no place among what nobody waits for', async (t) => {
@@ -323,6 +323,17 @@ t.test('what somebody waits for again goes first', async (t) => {
   join(b);
   await end(0);
   t.strictSame(requests(), ['busy', 'b']);
+});
+
+t.test('what is left while it runs lends its place to what somebody waits for', async (t) => {
+  const { clock, ask, requests } = setUp();
+  const leave = join(ask('left'));
+  join(ask('asked for'));
+  await settle();
+  t.strictSame(requests(), ['left']);
+  leave();
+  await clock.advance(1_000);
+  t.strictSame(requests(), ['left', 'asked for']);
 });
 
 t.test('the kind, importance and handler of a call decide when it is its turn', async (t) => {

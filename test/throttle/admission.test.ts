@@ -131,6 +131,12 @@ function stage(limit: number, options: Partial<AdmissionOptions> = {}) {
 
 type Stage = ReturnType<typeof stage>;
 
+/** Nobody waits for it any more. */
+function leave(admission: Admission, asked: Asked): void {
+  asked.isAwaited = false;
+  admission.moved(asked.work);
+}
+
 /** Lets everything that was asked for run to its end, one at a time. */
 async function drain({ all, running, end, clock }: Stage): Promise<void> {
   for (let turns = 0; all.some(({ ended }) => !ended) && turns < 10 * all.length + 10; turns += 1) {
@@ -206,7 +212,8 @@ async function play(
   for (const move of played) {
     const before = on.begun.length;
     const queued = on.all.filter(({ n }) => !on.begun.includes(n) && !withdrawn.has(n));
-    const chosen = 'pick' in move ? queued[move.pick % Math.max(1, queued.length)] : undefined;
+    const among = move.do === 'leave or ask again' ? [...queued, ...on.running()] : queued;
+    const chosen = 'pick' in move ? among[move.pick % Math.max(1, among.length)] : undefined;
     if (move.do === 'ask') {
       const { handler, deadlineMs, endsGivenUp } = move;
       on.ask({ ...kinds[move.of], handler, deadlineMs, endsGivenUp });
@@ -246,6 +253,9 @@ const numRuns = 250;
 /** One of each class, of kata and of the rest. */
 const spareAtMost = 2 * workClasses.length;
 
+/** Of a limit of no more than 6. */
+const lentAtMost = 2;
+
 t.test(
   'for any mix of work that ends, fails, hangs and is given up, no more is out than there are places',
   async (t) => {
@@ -261,9 +271,11 @@ t.test(
           const waits = all.filter(({ n, end }) => end === undefined && !withdrawn.has(n)).length;
           const byClass = Object.values(admission.queuedByClass).reduce((total, size) => total + size, 0);
           if (admission.queued !== waits || byClass !== waits) throw new Error(`${byClass} said to wait, ${waits} do`);
-          if (out > concurrency.highest + ownPlaces + hung.most + spareAtMost) throw new Error(`${out} are out`);
+          if (out > concurrency.highest + lentAtMost + ownPlaces + hung.most + spareAtMost)
+            throw new Error(`${out} are out`);
           const begin = all.filter(({ n }) => begunNow.includes(n));
-          if (begin.some(isOrdinary) && admission.inFlight > concurrency.value + ownPlaces + spareAtMost) {
+          const places = concurrency.value + lentAtMost + ownPlaces + spareAtMost;
+          if (begin.some(isOrdinary) && admission.inFlight > places) {
             throw new Error(`${admission.inFlight} have a place`);
           }
         });
@@ -827,4 +839,95 @@ t.test('ten thousand that wait are left, asked for again and withdrawn within th
   await end(undefined);
   t.equal(begun.length, 200);
   t.equal(admission.queued, 0);
+});
+
+t.test('work that nobody waits for any more lends its place to what somebody waits for', async (t) => {
+  const { clock, admission, begun, ask } = stage(4);
+  const dead = Array.from({ length: 8 }, () => ask());
+  await settle();
+  t.strictSame(begun, [0, 1, 2, 3]);
+  for (const asked of dead) leave(admission, asked);
+  await clock.advance(10_000);
+  t.strictSame(begun, [0, 1, 2, 3], 'but not to others of which that is so');
+  ask();
+  await settle();
+  t.strictSame(begun, [0, 1, 2, 3, 8]);
+  t.equal(admission.inFlight, 5);
+});
+
+t.test('it lends to what came before it was left, once nobody has waited for it for a while', async (t) => {
+  const { clock, admission, begun, all, ask } = stage(1);
+  ask();
+  ask();
+  await settle();
+  for (const asked of all.slice(0, 1)) leave(admission, asked);
+  await clock.advance(249);
+  t.strictSame(begun, [0]);
+  await clock.advance(1);
+  t.strictSame(begun, [0, 1]);
+});
+
+t.test('two places are lent at most, or a quarter of the limit, and none for what is waited for', async (t) => {
+  for (const [limit, left, lent] of [
+    [4, 4, 2],
+    [4, 1, 1],
+    [4, 0, 0],
+    [16, 16, 4],
+    [20, 20, 5],
+  ] as const) {
+    const { clock, admission, all, ask } = stage(limit);
+    for (let n = 0; n < limit; n += 1) ask();
+    await settle();
+    for (const asked of all.slice(0, left)) leave(admission, asked);
+    await clock.advance(250);
+    for (let n = 0; n < 10; n += 1) ask();
+    await settle();
+    t.equal(admission.inFlight, limit + lent, `${left} of ${limit}`);
+  }
+});
+
+t.test('a place that is given back is lent again', async (t) => {
+  const { clock, admission, begun, all, ask, end } = stage(2);
+  for (let n = 0; n < 2; n += 1) leave(admission, ask());
+  await settle();
+  await clock.advance(250);
+  for (let n = 0; n < 3; n += 1) ask();
+  await settle();
+  t.strictSame(begun, [0, 1, 2, 3]);
+  await end(all[2]);
+  t.strictSame(begun, [0, 1, 2, 3, 4], 'lent again');
+});
+
+t.test('a place that is lent counts for the limit of a handler', async (t) => {
+  const { clock, admission, begun, ask } = stage(3, { handlerLimits: new Map([['kata', 1]]) });
+  const kata = { ...kinds.podSandbox, handler: 'kata' };
+  for (const asked of [ask(kata), ask(), ask()]) leave(admission, asked);
+  await clock.advance(250);
+  t.strictSame(begun, [0, 1, 2]);
+  ask(kata);
+  await settle();
+  t.strictSame(begun, [0, 1, 2], 'as many of it run as may');
+  ask();
+  await settle();
+  t.strictSame(begun, [0, 1, 2, 4]);
+});
+
+t.test('what hangs has no place to lend', async (t) => {
+  const hung = { deadlineShare: 0.5, most: 64, giveUp: undefined };
+  const { clock, admission, begun, ask } = stage(1, { hung });
+  leave(admission, ask());
+  await clock.advance(10_000);
+  t.equal(admission.hung, 1);
+  for (let n = 0; n < 2; n += 1) ask();
+  await settle();
+  t.strictSame(begun, [0, 1]);
+});
+
+t.test('closed, it has no timer for what is left', async (t) => {
+  const { clock, admission, all, ask } = stage(1);
+  ask();
+  await settle();
+  for (const asked of all) leave(admission, asked);
+  admission.close();
+  t.equal(clock.pending, 0);
 });
