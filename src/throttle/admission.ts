@@ -32,9 +32,8 @@ interface Waiting {
   reject(error: unknown): void;
 }
 
-/** Of the limit, how much may be lent at once, and how many places at least. */
+/** Of the limit, how much may be lent at once; at least one place, and of a limit of one none. */
 const lentShare = 1 / 4;
-const lentAtLeast = 2;
 
 /** Places of one kind. */
 class Places {
@@ -177,7 +176,8 @@ export class Admission {
   #isThere({ kind, taken }: Places): boolean {
     if (kind === 'spare') return this.#hung.isFull;
     if (kind !== 'lent') return true;
-    const most = Math.max(lentAtLeast, this.#limit.value * lentShare);
+    const { value } = this.#limit;
+    const most = value > 1 ? Math.max(1, Math.floor(value * lentShare)) : 0;
     return taken < Math.min(this.#lenders.count, most);
   }
 

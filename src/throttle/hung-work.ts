@@ -34,7 +34,7 @@ const leastMs = 2_000;
 /** Before anything of its sort is known nothing keeps others waiting for longer, in ms: on a node that starts, all may hang. */
 const unknownMs = 4_000;
 
-/** How much may count as hung that is not proven to be. More places than a few times the least limit would be no limit. */
+/** How much of a sort may count as hung that is not proven to be. More places than a few times the least limit would be no limit. */
 const mostUnproven = 16;
 
 /** A success teaches at most this many times what would have counted as hung when it began: one outage says little of the next. */
@@ -185,15 +185,16 @@ export class HungWork {
     const nowMs = this.#clock.now();
     let nextMs = Number.POSITIVE_INFINITY;
     let isFull = false;
-    let unproven = [...this.#running].filter((each) => each.hungSinceMs !== undefined && provenMs(each) > nowMs).length;
+    const unproven = this.#unprovenBySort(nowMs);
     for (const running of [...this.#running]) {
       const hangsMs = this.#hangsMs(running, nowMs);
       if (hangsMs > nowMs) nextMs = Math.min(nextMs, hangsMs);
       else {
         const isProven = provenMs(running) <= nowMs;
-        if (this.#hung < this.#options.most && (isProven || unproven < mostUnproven)) {
+        const others = unproven.get(running.sort) ?? 0;
+        if (this.#hung < this.#options.most && (isProven || others < mostUnproven)) {
           this.#nowHangs(running, nowMs);
-          if (!isProven) unproven += 1;
+          if (!isProven) unproven.set(running.sort, others + 1);
         } else {
           isFull = true;
           if (!isProven) nextMs = Math.min(nextMs, provenMs(running));
@@ -212,6 +213,16 @@ export class HungWork {
     if (becomesFull) this.#becameFull();
   }
 
+  /** What counts as hung and is not proven to be. */
+  #unprovenBySort(nowMs: number): Map<string, number> {
+    const counts = new Map<string, number>();
+    for (const running of this.#running) {
+      const { sort, hungSinceMs } = running;
+      if (hungSinceMs !== undefined && provenMs(running) > nowMs) counts.set(sort, (counts.get(sort) ?? 0) + 1);
+    }
+    return counts;
+  }
+
   #lookBy(dueMs: number): void {
     if (this.#isClosed || dueMs >= this.#lookMs) return;
     this.#cancelTimer?.();
@@ -221,11 +232,12 @@ export class HungWork {
 
   /** When it hangs, if as much may, or is to be looked at again, in ms of the clock. */
   #hangsMs(running: Running, nowMs: number): number {
-    const { sort, beganMs, deadlineMs, hungSinceMs } = running;
+    const { work, sort, beganMs, deadlineMs, hungSinceMs } = running;
     if (hungSinceMs !== undefined || this.#options.most === 0) return Number.POSITIVE_INFINITY;
     const lateMs = deadlineMs * this.#options.deadlineShare;
     const dueMs = beganMs + this.#tooLongMs(sort, Math.min(unknownMs, lateMs));
-    if (!this.#isShort()) return dueMs;
+    // There is little of the node's own pods, and the node needs them.
+    if (work.importance !== undefined || !this.#isShort()) return dueMs;
     return Math.max(dueMs, Math.min(provenMs(running), beganMs + lateMs, nowMs + lookAgainMs));
   }
 
@@ -235,12 +247,13 @@ export class HungWork {
     return Math.max(leastMs, longestMs === undefined ? ifUnknownMs : timesUsual * longestMs);
   }
 
-  /** Makes room: what has hung for longest of what is not wanted any more. A kubelet's own deadline would have ended it. */
+  /** Makes room: what has hung for longest of what is stuck and not wanted any more. A kubelet's own deadline would have ended it. */
   #giveUpForgotten(nowMs: number): void {
     if (this.#options.giveUp === undefined) return;
     for (const running of this.#running) {
       const { work, hungSinceMs, isGivenUp } = running;
-      if (hungSinceMs === undefined || isGivenUp || work.isForgotten !== true || work.giveUp === undefined) continue;
+      if (hungSinceMs === undefined || provenMs(running) > nowMs || isGivenUp || work.isForgotten !== true) continue;
+      if (work.giveUp === undefined) continue;
       this.#nowGivenUp(running, nowMs);
       return;
     }

@@ -224,7 +224,7 @@ export class WorkQueue {
   #laneOf({ lanes }: Line, work: Work): Lane {
     const handler = this.#limited(work);
     const paced = isPaced(work);
-    const key = `${paced} ${work.isQuick ?? false} ${handler ?? ''}`;
+    const key = `${work.kind} ${work.isQuick ?? false} ${handler ?? ''}`;
     const found = lanes.get(key);
     if (found !== undefined) return found;
     const lane = { handler, paced, awaited: new ArrivalOrder<Work>(), unawaited: new ArrivalOrder<Work>(), out: 0 };

@@ -326,14 +326,15 @@ t.test('what somebody waits for again goes first', async (t) => {
 });
 
 t.test('what is left while it runs lends its place to what somebody waits for', async (t) => {
-  const { clock, ask, requests } = setUp();
+  const { clock, ask, requests } = setUp({ limit: 2 });
   const leave = join(ask('left'));
+  join(ask('kept'));
   join(ask('asked for'));
   await settle();
-  t.strictSame(requests(), ['left']);
+  t.strictSame(requests(), ['left', 'kept']);
   leave();
   await clock.advance(1_000);
-  t.strictSame(requests(), ['left', 'asked for']);
+  t.strictSame(requests(), ['left', 'kept', 'asked for']);
 });
 
 t.test('the kind, importance and handler of a call decide when it is its turn', async (t) => {

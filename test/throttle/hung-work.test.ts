@@ -322,31 +322,85 @@ t.test('that some keep their places since as much hangs as may is told when it b
 });
 
 t.test(
-  'where as much hangs as may, what has hung for longest of what is not wanted any more is given up',
+  'where as much hangs as may, what has hung for longest of what is stuck and not wanted is given up',
   async (t) => {
-    const { clock, begin } = stage({ most: 2, giveUp: byDefault });
-    const wanted = begin();
-    let isForgotten = false;
-    const forgettable = {
-      get isForgotten() {
-        return isForgotten;
-      },
+    const forgetful = () => {
+      const known = { isForgotten: false };
+      const forgettable = {
+        get isForgotten() {
+          return known.isForgotten;
+        },
+      };
+      return { known, forgettable };
     };
-    const [gone, next] = [begin(forgettable), begin(forgettable)];
-    await clock.advance(minute);
-    t.same(gone.told, ['hangs at 4']);
-    isForgotten = true;
+    const { clock, begin, done } = stage({ most: 2, giveUp: byDefault });
+    const { known, forgettable } = forgetful();
+    const all = [begin(), begin(forgettable), begin(forgettable)];
+    await done(1, second);
+    await clock.advance(59 * second);
+    t.same(all[1]?.told, ['hangs at 2']);
+    known.isForgotten = true;
     await clock.advance(5 * second);
-    t.same([wanted.told, gone.told, next.told], [['hangs at 4'], ['hangs at 4', 'given up at 64'], []]);
-    gone.end(false);
-    t.same(next.told, ['hangs at 65']);
+    t.same(
+      all.map(({ told }) => told),
+      [['hangs at 2'], ['hangs at 2', 'given up at 62'], []],
+      'but one at a time, and nothing that keeps its place',
+    );
+    await clock.advance(30 * second);
+    t.same(all[1]?.told.length, 2, 'is told so once');
+    all[1]?.end(false);
+    t.same(all[2]?.told, ['hangs at 95']);
+
     const off = stage({ most: 1 });
     const kept = off.begin({ isForgotten: true });
     off.begin();
+    await off.done(1, second);
     await off.clock.advance(minute);
-    t.same(kept.told, ['hangs at 4'], 'not with the option off');
+    t.same(kept.told, ['hangs at 2'], 'not with the option off');
+
+    const cannot = stage({ most: 2, giveUp: byDefault });
+    const [start, sandbox] = [
+      cannot.begin({ isForgotten: true, canBeGivenUp: false }),
+      cannot.begin({ isForgotten: true }),
+    ];
+    cannot.begin();
+    await cannot.done(1, second);
+    await cannot.clock.advance(10 * second);
+    t.same([start.told, sandbox.told.length], [['hangs at 2'], 2], 'nor what cannot be: the next is');
   },
 );
+
+t.test('where all are slow, what is not wanted for a while is not given up to make room', async (t) => {
+  const { clock, begin, hung } = stage({ giveUp: byDefault });
+  const all = Array.from({ length: 24 }, () => begin({ isForgotten: true }));
+  await clock.advance(5 * minute);
+  t.ok(hung.isFull);
+  for (const each of all) each.end();
+  t.same(
+    all.flatMap(({ told }) => told.filter((word) => word.startsWith('given up'))),
+    [],
+  );
+});
+
+t.test('of each sort as much may hang that is not proven to be stuck', async (t) => {
+  const { clock, begin, hung } = stage();
+  for (let n = 0; n < 20; n += 1) begin();
+  const other = begin({ kind: 'start' });
+  await clock.advance(minute);
+  t.same(other.told, ['hangs at 4']);
+  t.equal(hung.size, 17);
+});
+
+t.test('work of the node’s own pods hangs by what is usual though the node is short of something', async (t) => {
+  const { clock, begin, now, done } = stage();
+  await done(1, 5 * second);
+  now.isShort = true;
+  const own = [begin({ importance: 'static' }), begin({ importance: 'critical' })];
+  const other = begin();
+  await clock.advance(10 * second);
+  for (const { told } of own) t.same(told, ['hangs at 15']);
+  t.same(other.told, []);
+});
 
 t.test('what may have got what it waited for is not given up at once for one that was quicker', async (t) => {
   const { clock, begin, done } = stage({ giveUp: byDefault });

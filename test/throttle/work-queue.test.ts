@@ -296,3 +296,59 @@ t.test('who gets an own place passes over nobody who could not have had it', (t)
   ]);
   t.end();
 });
+
+t.test('a spare place is for work of which nothing is out that may go under the same conditions', (t) => {
+  const spare: Conditions = { paceAllows: true, place: 'spare' };
+  const queue = new WorkQueue(new Map([['kata', 1]]));
+  const add = (what: Partial<Work>) => {
+    const added = work(what);
+    queue.add(added);
+    return added;
+  };
+  const kinds: readonly Partial<Work>[] = [
+    {},
+    { kind: 'container' },
+    { kind: 'start' },
+    { isQuick: true },
+    { handler: 'kata' },
+    { importance: 'critical' },
+    { importance: 'critical', kind: 'container' },
+    { importance: 'critical', kind: 'start' },
+    { importance: 'static', kind: 'start' },
+  ];
+  const first = kinds.map(add);
+  const next = kinds.map(add);
+  t.same(new Set(takenAll(queue, spare)), new Set(first), 'one of each');
+  t.equal(queue.mayTake(spare), false);
+  for (const [n, ended] of first.entries()) {
+    queue.ended(ended);
+    t.equal(queue.take(spare), next[n], `${JSON.stringify(kinds[n])}, once that has ended`);
+  }
+  add({ handler: 'other' });
+  t.equal(queue.mayTake(spare), false, 'a handler without a limit goes like none');
+  t.end();
+});
+
+t.test('a spare place is beyond the limit of a handler, and does not count for it', (t) => {
+  const queue = new WorkQueue(new Map([['kata', 0]]));
+  const kata = work({ handler: 'kata' });
+  queue.add(kata);
+  t.equal(queue.take(now), undefined);
+  t.equal(queue.take({ ...now, place: 'spare' }), kata);
+  t.end();
+});
+
+t.test('a place that is lent is for what somebody waits for, and counts for the limit of a handler', (t) => {
+  const lent: Conditions = { paceAllows: true, place: 'lent' };
+  const queue = new WorkQueue(new Map([['kata', 1]]));
+  const [left, first, second] = [work({ isAwaited: false }), work({ handler: 'kata' }), work({ handler: 'kata' })];
+  queue.add(left);
+  t.equal(queue.mayTake(lent), false);
+  queue.add(first);
+  queue.add(second);
+  t.equal(queue.take(lent), first);
+  t.equal(queue.take(lent), undefined);
+  queue.leftPlace(first);
+  t.equal(queue.take(lent), second);
+  t.end();
+});
