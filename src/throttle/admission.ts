@@ -4,7 +4,7 @@
  * Work has a place from its begin until it ends or hangs: a shared one, as many as the limit says, or one of those that only the node's
  * own pods get. What nobody waits for any more keeps its place, but lends one to what somebody does wait for. So at most limit and
  * what is lent (a quarter of it) + own places + `hung.most` are in flight, and where as much hangs as may and the rest of it keeps its
- * places, one more of each kind of work of which nothing is.
+ * places, one more of each kind of work of which nothing has one.
  */
 import pLimit from 'p-limit';
 import type { Clock } from '../clock.js';
@@ -201,7 +201,7 @@ export class Admission {
     await this.#whileInPlace(work, waiting);
     places.taken -= 1;
     this.#lenders.delete(work);
-    if (place === 'shared' || place === 'lent') this.#queue.leftPlace(work);
+    this.#queue.leftPlace(work, place);
     this.#askTurns();
   }
 
@@ -216,7 +216,6 @@ export class Admission {
       });
       const end = (succeeded: boolean) => {
         counted.ended(ended(succeeded));
-        this.#queue.ended(work);
         leave();
       };
       running.then(end, () => end(false));

@@ -69,8 +69,8 @@ interface Lane {
   readonly paced: boolean;
   readonly awaited: ArrivalOrder<Work>;
   readonly unawaited: ArrivalOrder<Work>;
-  /** How much of it was taken and has not ended, with a place or without. */
-  out: number;
+  /** How much of it has a place. */
+  inPlace: number;
 }
 
 interface Line {
@@ -87,8 +87,8 @@ interface Candidate extends Arrived<Work> {
 
 /**
  * What a place is for: one of those the limit allows; one lent by what nobody waits for, for what somebody does; one of the node's own
- * pods, beyond every limit; or a spare one, beyond every limit too, for work of which nothing that may go under the same conditions is
- * out.
+ * pods, beyond every limit; or a spare one, beyond every limit too, for work of which nothing that may go under the same conditions has
+ * one.
  */
 export type PlaceKind = 'shared' | 'lent' | 'own' | 'spare';
 
@@ -147,7 +147,7 @@ export class WorkQueue {
   }
 
   /**
-   * Takes out what is next. In a shared or lent place it counts as running for its handler until `leftPlace`. To be told when it has `ended`.
+   * Takes out what is next. It has the place until `leftPlace`.
    */
   take(conditions: Conditions): Work | undefined {
     const ready = this.#lines.flatMap((line) => this.#firstOf(line, conditions) ?? []);
@@ -161,19 +161,13 @@ export class WorkQueue {
     this.#numbers.delete(work);
     this.#takeOut(lane, number);
     line.passedOver = 0;
-    if (conditions.place === 'shared' || conditions.place === 'lent') this.#count(lane.handler, 1);
-    lane.out += 1;
+    this.#count(lane, conditions.place, 1);
     return work;
   }
 
-  /** Work that was taken for a shared or lent place has it no more. */
-  leftPlace(work: Work): void {
-    this.#count(this.#limited(work), -1);
-  }
-
-  /** Work that was taken is out no more. */
-  ended(work: Work): void {
-    this.#laneOf(this.#lineOf(work), work).out -= 1;
+  /** Work that was taken for such a place has it no more. */
+  leftPlace(work: Work, place: PlaceKind): void {
+    this.#count(this.#laneOf(this.#lineOf(work), work), place, -1);
   }
 
   #put(arrived: Arrived<Work>): void {
@@ -203,8 +197,8 @@ export class WorkQueue {
     return first;
   }
 
-  #mayGo({ handler, out }: Lane, place: PlaceKind): boolean {
-    if (place === 'spare') return out === 0;
+  #mayGo({ handler, inPlace }: Lane, place: PlaceKind): boolean {
+    if (place === 'spare') return inPlace === 0;
     return place === 'own' || this.#hasRoom(handler);
   }
 
@@ -213,8 +207,12 @@ export class WorkQueue {
     return (this.#running.get(handler) ?? 0) < (this.#handlerLimits.get(handler) ?? Number.POSITIVE_INFINITY);
   }
 
-  #count(handler: string | undefined, by: 1 | -1): void {
-    if (handler !== undefined) this.#running.set(handler, (this.#running.get(handler) ?? 0) + by);
+  /** Own and spare places are beyond the limit of a handler. */
+  #count(lane: Lane, place: PlaceKind, by: 1 | -1): void {
+    lane.inPlace += by;
+    const { handler } = lane;
+    if (handler === undefined || (place !== 'shared' && place !== 'lent')) return;
+    this.#running.set(handler, (this.#running.get(handler) ?? 0) + by);
   }
 
   #limited({ handler }: Work): string | undefined {
@@ -227,7 +225,7 @@ export class WorkQueue {
     const key = `${work.kind} ${work.isQuick ?? false} ${handler ?? ''}`;
     const found = lanes.get(key);
     if (found !== undefined) return found;
-    const lane = { handler, paced, awaited: new ArrivalOrder<Work>(), unawaited: new ArrivalOrder<Work>(), out: 0 };
+    const lane = { handler, paced, awaited: new ArrivalOrder<Work>(), unawaited: new ArrivalOrder<Work>(), inPlace: 0 };
     lanes.set(key, lane);
     return lane;
   }

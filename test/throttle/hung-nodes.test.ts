@@ -186,3 +186,36 @@ t.test('pods that are slow, all alike, are not given up since one on the host ne
   await clock.advance(60 * second);
   t.equal(slow.filter(({ givenUpMs }) => givenUpMs !== undefined).length, 0);
 });
+
+t.test('pods of the node’s own that hang do not keep back the container of the agent they wait for', async (t) => {
+  const { clock, begin, lasting } = setUp();
+  const importance = 'critical';
+  for (let n = 0; n < 16; n += 1) begin(lasting(300));
+  await clock.advance(5 * second);
+  for (let n = 0; n < 24; n += 1) begin(lasting(900 * second));
+  await clock.advance(10 * second);
+  for (let n = 0; n < 8; n += 1) begin(lasting(900 * second), { importance });
+  await clock.advance(5 * second);
+  const sandbox = begin(lasting(300), { importance, isQuick: true });
+  await clock.advance(second);
+  t.ok(sandbox.endedMs, 'its pod sandbox is there');
+  const container = begin(lasting(300), { importance, kind: 'container' });
+  await clock.advance(second);
+  t.ok(container.endedMs);
+});
+
+t.test('where pod sandboxes hang, a start that hangs does not keep back other starts', async (t) => {
+  const { clock, begin, lasting } = setUp();
+  const start = { kind: 'start', deadlineMs: 120 * second } as const;
+  for (let n = 0; n < 16; n += 1) {
+    begin(lasting(300));
+    begin(lasting(100), start);
+  }
+  await clock.advance(10 * second);
+  for (let n = 0; n < 40; n += 1) begin(lasting(900 * second));
+  await clock.advance(30 * second);
+  begin(lasting(300 * second), start);
+  const others = Array.from({ length: 5 }, () => begin(lasting(100), start));
+  await clock.advance(10 * second);
+  t.equal(others.filter(({ endedMs }) => endedMs !== undefined).length, 5);
+});

@@ -68,9 +68,9 @@ t.test('a handler at its limit lets its work go when as much has ended, and othe
   t.same([queue.take(now), queue.take(now)], [kata[0], kata[1]]);
   t.equal(queue.take(now), other);
   t.equal(queue.mayTake(now), false);
-  queue.leftPlace(other);
+  queue.leftPlace(other, 'shared');
   t.equal(queue.mayTake(now), false, 'a handler without a limit makes no room');
-  for (const each of kata.slice(0, 2)) queue.leftPlace(each);
+  for (const each of kata.slice(0, 2)) queue.leftPlace(each, 'shared');
   t.same([queue.take(now), queue.take(now), queue.take(now)], [kata[2], kata[3], undefined]);
   t.end();
 });
@@ -266,7 +266,7 @@ t.test('an own place is beyond the limit of a handler, and does not count for it
   queue.add(fourth);
   t.equal(queue.take(now), undefined);
   t.equal(queue.take(ownPlace), third, 'nor does its limit keep it back');
-  queue.leftPlace(first);
+  queue.leftPlace(first, 'shared');
   t.equal(queue.take(now), fourth, 'in another place it counts as any other');
   t.equal(queue.take(now), undefined);
   t.end();
@@ -297,7 +297,7 @@ t.test('who gets an own place passes over nobody who could not have had it', (t)
   t.end();
 });
 
-t.test('a spare place is for work of which nothing is out that may go under the same conditions', (t) => {
+t.test('a spare place is for work of which nothing has a place that may go under the same conditions', (t) => {
   const spare: Conditions = { paceAllows: true, place: 'spare' };
   const queue = new WorkQueue(new Map([['kata', 1]]));
   const add = (what: Partial<Work>) => {
@@ -321,8 +321,8 @@ t.test('a spare place is for work of which nothing is out that may go under the 
   t.same(new Set(takenAll(queue, spare)), new Set(first), 'one of each');
   t.equal(queue.mayTake(spare), false);
   for (const [n, ended] of first.entries()) {
-    queue.ended(ended);
-    t.equal(queue.take(spare), next[n], `${JSON.stringify(kinds[n])}, once that has ended`);
+    queue.leftPlace(ended, 'spare');
+    t.equal(queue.take(spare), next[n], `${JSON.stringify(kinds[n])}, once that has left it`);
   }
   add({ handler: 'other' });
   t.equal(queue.mayTake(spare), false, 'a handler without a limit goes like none');
@@ -348,7 +348,7 @@ t.test('a place that is lent is for what somebody waits for, and counts for the 
   queue.add(second);
   t.equal(queue.take(lent), first);
   t.equal(queue.take(lent), undefined);
-  queue.leftPlace(first);
+  queue.leftPlace(first, 'lent');
   t.equal(queue.take(lent), second);
   t.end();
 });
