@@ -32,16 +32,37 @@ const storesBehindCalls = [
 
 export const pieces: readonly Piece[] = [
   {
-    name: 'throttle',
+    name: 'throttle-hung',
+    folder: 'src/throttle',
+    files: ['hung-work.ts', 'recent-times.ts'],
+    tests: ['test/throttle/recent-times.test.ts', 'test/throttle/hung-work.test.ts', 'test/throttle/hung-nodes.test.ts'],
+  },
+  {
+    name: 'throttle-queue',
+    folder: 'src/throttle',
+    files: ['arrival-order.ts', 'lenders.ts', 'work-queue.ts'],
+    tests: [
+      'test/throttle/arrival-order.test.ts',
+      'test/throttle/lenders.test.ts',
+      'test/throttle/work-queue.test.ts',
+      'test/throttle/admission.test.ts',
+    ],
+  },
+  {
+    name: 'throttle-admission',
+    folder: 'src/throttle',
+    files: ['admission.ts'],
+    tests: ['test/throttle/admission.test.ts', 'test/throttle/hung-nodes.test.ts'],
+  },
+  {
+    name: 'throttle-limit',
     folder: 'src/throttle',
     tests: [
       'test/throttle/concurrency-limit.test.ts',
       'test/throttle/pace.test.ts',
       'test/throttle/usual-time.test.ts',
-      'test/throttle/work-queue.test.ts',
       'test/throttle/pressure.test.ts',
       'test/throttle/adaptive-limit.test.ts',
-      'test/throttle/admission.test.ts',
       'test/throttle/storm.test.ts',
     ],
   },
