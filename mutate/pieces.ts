@@ -126,9 +126,33 @@ export const pieces: readonly Piece[] = [
     tests: ['test/cache/fingerprint.test.ts', 'test/rules/creations.test.ts'],
   },
   {
+    name: 'cache-creation',
+    folder: 'src/cache',
+    files: ['creation.ts'],
+    tests: ['test/cache/creation.test.ts'],
+  },
+  {
+    name: 'cache-creation-index',
+    folder: 'src/cache',
+    files: ['creation-index.ts'],
+    tests: ['test/cache/creation-index.test.ts'],
+  },
+  {
+    name: 'cache-creation-life',
+    folder: 'src/cache',
+    files: ['creation-life.ts'],
+    tests: ['test/cache/creation-life.test.ts'],
+  },
+  {
+    name: 'cache-creation-lives',
+    folder: 'src/cache',
+    files: ['creation-lives.ts'],
+    tests: ['test/cache/creation-lives.test.ts'],
+  },
+  {
     name: 'cache-creations',
     folder: 'src/cache',
-    files: ['creation.ts', 'creation-index.ts', 'creation-life.ts', 'creation-lives.ts', 'creation-store.ts'],
+    files: ['creation-store.ts'],
     tests: [
       'test/cache/creation-life.test.ts',
       'test/cache/creation-races.test.ts',

@@ -4,7 +4,7 @@ import type { Clock } from '../clock.js';
 import type { Creation } from './creation.js';
 import type { Fingerprint } from './fingerprint.js';
 
-/** Ids are 64 hex digits in both runtimes; anything shorter may be a prefix. */
+/** Ids are 64 hex digits in both runtimes. */
 const fullIdLength = 64;
 
 export interface CreationIndexOptions<Origin, Answer> {
@@ -66,18 +66,17 @@ export class CreationIndex<Origin, Answer> {
   /** What an id or a unique prefix of it names. */
   named(kind: 'podSandbox' | 'container', id: string): Creation<Origin, Answer> | undefined {
     const exact = this.#byId.get(id);
-    if (exact !== undefined || id.length >= fullIdLength) return exact?.kind === kind ? exact : undefined;
-    const matches = [...this.#byId].filter(([known, creation]) => creation.kind === kind && isNamedBy(known, id));
-    return matches.length === 1 ? matches[0]?.[1] : undefined;
+    if (exact !== undefined || !mayBePrefix(id)) return exact?.kind === kind ? exact : undefined;
+    const matches = [...this.#byId].filter(([known, creation]) => creation.kind === kind && known.startsWith(id));
+    return matches.length > 1 ? undefined : matches[0]?.[1];
   }
 
   /** Containers of the pod sandbox that an id or a unique prefix of it names. */
   inside(podSandboxId: string): readonly Creation<Origin, Answer>[] {
     const exact = this.#byPodSandbox.get(podSandboxId);
-    if (exact.size > 0 || podSandboxId.length >= fullIdLength) return [...exact];
-    const matches = [...this.#byPodSandbox.keys()].filter((known) => isNamedBy(known, podSandboxId));
-    const [only] = matches;
-    return only === undefined || matches.length > 1 ? [] : [...this.#byPodSandbox.get(only)];
+    if (exact.size > 0 || !mayBePrefix(podSandboxId)) return [...exact];
+    const matches = [...this.#byPodSandbox.keys()].filter((known) => known.startsWith(podSandboxId));
+    return matches.length > 1 ? [] : matches.flatMap((known) => [...this.#byPodSandbox.get(known)]);
   }
 
   /** A creation that begins, or a queued one that has become another request's. */
@@ -172,7 +171,7 @@ class SetMap<Value> {
   }
 }
 
-/** Whether a request's id means this resource: both runtimes take unique prefixes. */
-function isNamedBy(id: string, idOrPrefix: string): boolean {
-  return idOrPrefix !== '' && (idOrPrefix.length >= fullIdLength ? id === idOrPrefix : id.startsWith(idOrPrefix));
+/** Whether a request's id is worth a search among all that begin with it: both runtimes take unique prefixes. */
+function mayBePrefix(id: string): boolean {
+  return id !== '' && id.length < fullIdLength;
 }

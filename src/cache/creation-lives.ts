@@ -111,7 +111,6 @@ export class CreationLives<Origin, Answer> {
   /** The one place where a creation changes its state. */
   become(creation: Creation<Origin, Answer>, state: CreationState, why: string): void {
     const before = creation.state;
-    if (before === state) return;
     creation.state = state;
     creation.cancelHoldTimer();
     switch (state) {
@@ -234,7 +233,7 @@ export class CreationLives<Origin, Answer> {
     await creation.call.ended;
     await creation.quiet();
     const { subject } = creation;
-    if (subject === undefined || !isDoomed()) return;
+    if (subject === undefined) return;
     const reaped = await this.#reaper.reap(subject, isDoomed, (error, nextTryMs) => {
       creation.removalError = error;
       this.step(nextTryMs === undefined ? 'removal given up' : 'removal failed', creation, { error, nextTryMs });
@@ -256,9 +255,9 @@ export class CreationLives<Origin, Answer> {
     { state }: ContainerItem,
   ): Creation<Origin, Answer> | undefined {
     if (creation === undefined || state === undefined || !hasRun(state)) return creation;
-    if (creation.call.inFlight) return undefined;
-    this.on(creation, 'found in use');
-    return this.#hidden.has(creation) ? creation : undefined;
+    // While it is being made, it is another one of its name that has run.
+    if (!creation.call.inFlight) this.on(creation, 'found in use');
+    return undefined;
   }
 
   #reveal(creation: Creation<Origin, Answer>): void {

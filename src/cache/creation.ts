@@ -68,7 +68,7 @@ export class Creation<Origin, Answer> {
   endPreparation: () => void = nothing;
   #claims = 0;
   #markGone: () => void = nothing;
-  #whenQuiet: (() => void)[] | undefined;
+  #markQuiet: () => void = nothing;
 
   constructor(asked: Asked<Origin>, call: DetachedCall<Made<Answer>>) {
     this.asked = asked;
@@ -108,18 +108,14 @@ export class Creation<Origin, Answer> {
 
   release(): void {
     this.#claims -= 1;
-    if (this.#claims > 0) return;
-    const waiting = this.#whenQuiet ?? [];
-    this.#whenQuiet = undefined;
-    for (const resolve of waiting) resolve();
+    if (this.#claims === 0) this.#markQuiet();
   }
 
-  /** Resolves when nobody claims it. */
+  /** Resolves when nobody claims it. Asked for once: who removes it waits for that. */
   quiet(): Promise<void> {
-    if (this.#claims === 0) return Promise.resolve();
     return new Promise((resolve) => {
-      this.#whenQuiet ??= [];
-      this.#whenQuiet.push(resolve);
+      this.#markQuiet = resolve;
+      if (this.#claims === 0) resolve();
     });
   }
 

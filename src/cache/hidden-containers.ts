@@ -25,10 +25,6 @@ export class HiddenContainers<Origin, Answer> {
     return this.#byName.size > 0;
   }
 
-  has(creation: Creation<Origin, Answer>): boolean {
-    return this.#hidden.has(creation);
-  }
-
   hide(creation: Creation<Origin, Answer>): void {
     this.#forget(creation);
     this.#hidden.add(creation);

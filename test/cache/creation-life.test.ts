@@ -1,7 +1,7 @@
 /** Walks the table "The life of a creation" of ARCHITECTURE.md, cell by cell, for pod sandboxes and for containers. */
 import t, { type Test } from 'tap';
 import type { Creation, CreationRequest } from '../../src/cache/creation.js';
-import type { CreationState } from '../../src/cache/creation-life.js';
+import { atEvent, atRequest, type CreationState, type RequestRelation } from '../../src/cache/creation-life.js';
 import { NameReservedError } from '../../src/cache/creation-runtime.js';
 import type { Grant } from '../../src/cache/creation-store.js';
 import { WaiterLeftError } from '../../src/cache/detached-call.js';
@@ -475,4 +475,33 @@ t.test('a caller that leaves during a check is told what it waited for', async (
     (error: unknown) => error,
   );
   t.ok(error instanceof WaiterLeftError && error.progress?.at === 'checked');
+});
+
+/** What no walk can reach: a request finds nothing that is doomed or gone, and a kind is only held or only shown. */
+const relations: readonly RequestRelation[] = [
+  'same request',
+  'other spec hash or pod sandbox',
+  'another attempt of a container',
+  'higher attempt of a pod sandbox',
+  'lower attempt of a pod sandbox',
+];
+
+for (const relation of relations) {
+  t.test(`what is doomed or gone is left as it is and given to no request: ${relation}`, (t) => {
+    t.same(atRequest(relation, 'doomed'), { outcome: 'new' });
+    t.same(atRequest(relation, 'gone'), { outcome: 'new' });
+    t.end();
+  });
+
+  t.test(`what is shown is to a request what is held is: ${relation}`, (t) => {
+    t.same(atRequest(relation, 'shown'), atRequest(relation, 'held'));
+    t.end();
+  });
+}
+
+t.test('what nobody waits for becomes held where it is a container, shown where it is a pod sandbox', (t) => {
+  t.equal(atEvent('not delivered', 'answered', 'container'), 'held');
+  t.equal(atEvent('not delivered', 'answered', 'podSandbox'), 'shown');
+  t.equal(atEvent('begun', 'queued', 'podSandbox'), 'running');
+  t.end();
 });

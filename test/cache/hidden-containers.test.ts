@@ -172,14 +172,6 @@ t.test(
   },
 );
 
-t.test('what is hidden is known as that', (t) => {
-  const creation = creationOf();
-  const hidden = hiding(creation);
-  t.equal(hidden.has(creation), true);
-  t.equal(hidden.has(creationOf()), false);
-  t.end();
-});
-
 t.test('an id that is told by the name is known from then on, and no other with that name', (t) => {
   const creation = creationOf();
   const hidden = hiding(creation);
