@@ -254,7 +254,7 @@ export class CreationLives<Origin, Answer> {
     creation: Creation<Origin, Answer> | undefined,
     { state }: ContainerItem,
   ): Creation<Origin, Answer> | undefined {
-    if (creation === undefined || state === undefined || !hasRun(state)) return creation;
+    if (creation === undefined || !hasRun(state)) return creation;
     // While it is being made, it is another one of its name that has run.
     if (!creation.call.inFlight) this.on(creation, 'found in use');
     return undefined;
@@ -266,6 +266,6 @@ export class CreationLives<Origin, Answer> {
   }
 }
 
-function hasRun(state: number): boolean {
+function hasRun(state: number | undefined): boolean {
   return state === ContainerState.running || state === ContainerState.exited;
 }

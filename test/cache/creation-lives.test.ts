@@ -164,8 +164,10 @@ t.test('a container that waits for its turn may become hidden where nobody waits
 
 t.test('a container that fails, or is somebody’s otherwise, hides nothing any more', async (t) => {
   const { lives, running, answered } = setUp();
-  lives.on(running().creation, 'failed');
+  const { creation } = running();
+  lives.on(creation, 'failed');
   t.equal(lives.mayHide, false);
+  t.equal(creation.call.inFlight, true, 'how its call ends is told by that');
   lives.on(await answered(), 'id used');
   t.equal(lives.mayHide, false);
 });
@@ -386,12 +388,12 @@ t.test('what is doomed and answered is removed once no answer with it is under w
 });
 
 t.test('what is doomed and fails needs no removal', async (t) => {
-  const { running, lives, runtime, seen } = setUp();
+  const { running, lives, steps, seen } = setUp();
   const { creation } = running();
   lives.become(creation, 'doomed', 'superseded');
   creation.call.fail(new Error('disk full'));
   await settle();
-  t.same(runtime.checked, []);
+  t.same(steps, ['superseded'], 'nothing is tried');
   t.equal(creation.state, 'doomed', 'the failure is an event of its own');
   lives.on(creation, 'failed');
   t.equal(creation.state, 'gone');
@@ -506,7 +508,7 @@ t.test('a hidden container is told to whoever looks, until it has run', async (t
       const { held, lives, seen, detailOf } = setUp();
       const creation = await held();
       const owner = asView ? lives.hiddenView() : (about: ReturnType<typeof item>) => lives.hiddenOwner(about);
-      t.equal(owner(item('other', { name: 'other' })), undefined);
+      t.equal(owner(item('other', { name: 'other', state })), undefined);
       t.equal(owner(item('c1')), creation, 'of an unknown state');
       for (const unused of [ContainerState.created, ContainerState.unknown]) {
         t.equal(owner(item('c1', { state: unused })), creation);
