@@ -456,6 +456,29 @@ t.test('a queued creation is dropped at its turn once hold-ttl is over', async (
   t.equal(runtime.calls.length, 1);
 });
 
+t.test(
+  'a check that finds absent what has been doomed meanwhile ends it, and what takes its place is made',
+  async (t) => {
+    for (const kind of both) {
+      const { ask, creation, runtime } = await scene(kind, held(kind));
+      let look = () => {};
+      runtime.checkGate = new Promise((resolve) => {
+        look = resolve;
+      });
+      void ask();
+      await settle();
+      void ask({ other: true });
+      t.equal(creation.state, 'doomed');
+      runtime.conditions.set(id, 'absent');
+      look();
+      await settle();
+      t.equal(creation.state, 'gone');
+      t.same(runtime.checked, [id], 'no removal has to look again');
+      t.equal(runtime.calls.length, 2);
+    }
+  },
+);
+
 t.test('who waits for a queued container whose pod sandbox ends is told so', async (t) => {
   const { ask, store } = await scene('container', 'queued');
   const asked = ask();
@@ -498,6 +521,12 @@ for (const relation of relations) {
     t.end();
   });
 }
+
+t.test('what is made is looked at before a request gets it', (t) => {
+  t.same(atRequest('same request', 'held'), { outcome: 'check' });
+  t.same(atRequest('same request', 'running'), { outcome: 'join' });
+  t.end();
+});
 
 t.test('what nobody waits for becomes held where it is a container, shown where it is a pod sandbox', (t) => {
   t.equal(atEvent('not delivered', 'answered', 'container'), 'held');

@@ -3,11 +3,12 @@ import { settle } from '../support/manual-clock.js';
 import { container, lone, podSandbox } from './store-rig.js';
 
 t.test('a creation begins queued, with nothing made, given, seen or found', (t) => {
-  t.match(lone(container()), {
+  const creation = lone(container());
+  t.same(creation.keys, []);
+  t.match(creation, {
     state: 'queued',
     made: undefined,
     resources: '',
-    keys: [],
     seenId: undefined,
     obstacle: undefined,
     reservation: undefined,
