@@ -137,7 +137,7 @@ export class CreationStore<Origin, Answer> {
   /** What a request with this fingerprint waits for, or would. */
   progressOf(fingerprint: Fingerprint): Progress | undefined {
     const found = this.#index.find(fingerprint);
-    return found && this.#progress(found);
+    return found && this.#progress(found, this.#clock.now());
   }
 
   /** Somebody uses this id (or a unique prefix of it), so it is somebody's. */
@@ -446,9 +446,10 @@ export class CreationStore<Origin, Answer> {
     this.#lives.step('drift', creation, { differs, askedAttempt: asked.identity.attempt });
   }
 
-  #progress({ call, obstacle, reservation }: Creation<Origin, Answer>): Progress {
-    const { begunMs, lastAskedMs, runningSinceMs } = call;
-    if (!call.inFlight) return { at: 'checked', sinceMs: lastAskedMs };
+  /** @param checkedSinceMs Since when the runtime is asked how it is, where it is made. */
+  #progress({ call, obstacle, reservation }: Creation<Origin, Answer>, checkedSinceMs: number): Progress {
+    const { begunMs, runningSinceMs } = call;
+    if (!call.inFlight) return { at: 'checked', sinceMs: checkedSinceMs };
     const runningMs = runningSinceMs === undefined ? 0 : this.#clock.now() - runningSinceMs;
     if (reservation !== undefined && runningMs < saysReservedWithinMs) {
       const { holderId: id, sinceMs, error } = reservation;
@@ -461,10 +462,11 @@ export class CreationStore<Origin, Answer> {
 
   /** Whoever leaves is told what it waited for. */
   async #orProgress<Result>(creation: Creation<Origin, Answer>, promise: Promise<Result>): Promise<Result> {
+    const sinceMs = this.#clock.now();
     try {
       return await promise;
     } catch (error) {
-      if (error instanceof WaiterLeftError) throw new WaiterLeftError(this.#progress(creation));
+      if (error instanceof WaiterLeftError) throw new WaiterLeftError(this.#progress(creation, sinceMs));
       throw error;
     }
   }

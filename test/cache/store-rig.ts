@@ -2,7 +2,7 @@
 import { Creation, type CreationRequest } from '../../src/cache/creation.js';
 import type { Condition, CreationRuntime, Made, NameHolder, Subject } from '../../src/cache/creation-runtime.js';
 import { CreationStore, type CreationStoreOptions } from '../../src/cache/creation-store.js';
-import { DetachedCall } from '../../src/cache/detached-call.js';
+import { DetachedCall, WaiterLeftError } from '../../src/cache/detached-call.js';
 import {
   type ContainerFingerprint,
   type Fingerprint,
@@ -10,7 +10,9 @@ import {
   fingerprintPodSandbox,
 } from '../../src/cache/fingerprint.js';
 import type { CreationGuard } from '../../src/cache/preparation.js';
+import type { Progress } from '../../src/cache/progress.js';
 import type { ContainerItem } from '../../src/cri/container-items.js';
+import { NamespaceMode } from '../../src/cri/enums.js';
 import { messageType } from '../../src/cri/schema.js';
 import type { AdmissionOptions } from '../../src/throttle/admission.js';
 import { ManualClock, settle } from '../support/manual-clock.js';
@@ -24,9 +26,16 @@ function bytesOf(type: ReturnType<typeof messageType>, message: object): Buffer 
   return Buffer.from(type.encode(message).finish());
 }
 
-export function podSandbox(attempt = 0, hostname = 'h', uid = 'u'): CreationRequest<string> {
+export function podSandbox(
+  attempt = 0,
+  hostname = 'h',
+  uid = 'u',
+  { handler = '', onHostNetwork = false } = {},
+): CreationRequest<string> {
   const metadata = { name: 'p', namespace: 'n', uid, attempt };
-  const bytes = bytesOf(podSandboxRequest, { config: { metadata, hostname } });
+  const linux = { security_context: { namespace_options: { network: NamespaceMode.node } } };
+  const config = { metadata, hostname, ...(onHostNetwork && { linux }) };
+  const bytes = bytesOf(podSandboxRequest, { config, runtime_handler: handler });
   return { bytes, fingerprint: known(fingerprintPodSandbox(bytes, none)), origin: 'test' };
 }
 
@@ -192,6 +201,22 @@ export function setUp(
 }
 
 export const never = new AbortController().signal;
+
+/** Asks, waits, and leaves. @returns What it is told that it waited for. */
+export async function askAndLeave(
+  { store }: StoreRig,
+  request: CreationRequest<string>,
+  wait: () => Promise<void> = settle,
+): Promise<Progress | undefined> {
+  const leave = new AbortController();
+  const asked = store.request(request, leave.signal);
+  const end = asked.catch((error: unknown) => error);
+  await wait();
+  leave.abort();
+  const error = await end;
+  if (!(error instanceof WaiterLeftError)) throw new Error('it had its answer', { cause: error });
+  return error.progress;
+}
 
 /** Makes a container that nobody waited for. */
 export async function held({ runtime, store }: StoreRig, fields: ContainerFields = {}, id = 'c1'): Promise<void> {
