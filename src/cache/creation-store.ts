@@ -188,7 +188,6 @@ export class CreationStore<Origin, Answer> {
   /** Stops every timer and cuts short what runs upstream. */
   close(): void {
     this.#lives.close();
-    for (const creation of [...this.#index.all()]) creation.endPreparation();
     this.#calls.close();
   }
 
@@ -286,7 +285,7 @@ export class CreationStore<Origin, Answer> {
     signal: AbortSignal,
   ): Promise<Made<Answer> | typeof again> {
     const { fingerprint, origin } = creation.asked;
-    if (fingerprint.kind === 'container') creation.resources = fingerprint.resources;
+    creation.resources = resourcesOf(fingerprint);
     try {
       const made = await this.#runtime.create(request, fingerprint, origin, signal);
       this.#failures.succeeded(fingerprint);
@@ -298,12 +297,14 @@ export class CreationStore<Origin, Answer> {
         : await this.#reservations.resolve(creation, request, error, signal);
       // It has been queued again, or begun anew by now.
       if (isGivenUp(signal)) throw error;
-      // What was made by another request may have other resources.
-      if (resolved !== undefined && fingerprint.kind === 'container') creation.resources = unknownResources;
       // What no request gets any more is not tried again.
-      if (resolved !== undefined && !(resolved === again && creation.state === 'doomed')) return resolved;
-      this.#failures.failed(fingerprint);
-      throw error;
+      if (resolved === undefined || (resolved === again && creation.state === 'doomed')) {
+        this.#failures.failed(fingerprint);
+        throw error;
+      }
+      // What was made by another request may have other resources.
+      creation.resources = unknownResources;
+      return resolved;
     }
   }
 
@@ -383,7 +384,8 @@ export class CreationStore<Origin, Answer> {
       this.#lives.release(creation);
     };
     const { subject } = creation;
-    if (subject !== undefined && mustUpdateResources(creation.resources, fingerprint)) {
+    const resources = resourcesOf(fingerprint);
+    if (subject !== undefined && resources !== '' && resources !== creation.resources) {
       try {
         await this.#orProgress(creation, untilAborted(this.#runtime.updateResources(subject, bytes, signal), signal));
       } catch (error) {
@@ -392,7 +394,7 @@ export class CreationStore<Origin, Answer> {
         throw error;
       }
       creation.failedUpdates = 0;
-      if (fingerprint.kind === 'container') creation.resources = fingerprint.resources;
+      creation.resources = resources;
       this.#lives.step('resources updated', creation);
     }
     return { role, creation, made, settle };
@@ -436,7 +438,6 @@ export class CreationStore<Origin, Answer> {
     if (keepsItsPlace && this.#preparation.isClear(creation)) return;
     this.#calls.withdraw(creation.call);
     this.#reservations.forget(creation);
-    creation.endPreparation();
     void this.#queue(creation);
   }
 
@@ -486,6 +487,7 @@ const saysReservedWithinMs = 1_000;
 /** Resources that no request asks for. */
 const unknownResources = '?';
 
-function mustUpdateResources(given: string, asked: Fingerprint): boolean {
-  return asked.kind === 'container' && asked.resources !== '' && asked.resources !== given;
+/** '' where it asks for none. */
+function resourcesOf(fingerprint: Fingerprint): string {
+  return fingerprint.kind === 'container' ? fingerprint.resources : '';
 }

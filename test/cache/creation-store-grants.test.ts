@@ -151,6 +151,16 @@ t.test(
   },
 );
 
+t.test('a pod sandbox is given no resources, whoever made it', async (t) => {
+  const rig = setUp();
+  rig.runtime.holders = [{ condition: 'fits', id: 'x' }];
+  const asked = ask(rig, podSandbox());
+  await settle();
+  rig.runtime.call(0).fail(new NameReservedError(new Error('reserved'), 'x'));
+  t.equal((await asked).made.id, 'x');
+  t.same(rig.runtime.updated, []);
+});
+
 t.test('a pod sandbox that somebody looks at is theirs where its id was answered, and only then', async (t) => {
   for (const [state, calls] of [
     ['answered', 2],

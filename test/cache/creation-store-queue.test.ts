@@ -171,6 +171,28 @@ t.test('one that a start is in the way of waits for that at once', async (t) => 
   rig.guard.start = { containerId: 'c0', attempt: 0, sinceMs: 900 };
   rig.guard.passes = new Promise(() => {});
   t.match(await askAndLeave(rig, container({ attempt: 1 })), { at: 'waiting', for: { what: 'start' } });
+  ask(rig, podSandbox());
+  t.match(rig.details.at(-1), { step: 'queued', behind: 0 }, 'it is in the queue no more');
+});
+
+t.test('one that has failed too often pauses, also where it takes over from what did not have to', async (t) => {
+  const rig = setUp();
+  for (let n = 0; n < 3; n += 1) {
+    ask(rig);
+    await settle();
+    rig.runtime.call(-1).fail(new Error('disk full'));
+    await settle();
+  }
+  rig.guard.start = { containerId: 'c0', attempt: 0, sinceMs: 0 };
+  rig.guard.passes = new Promise(() => {});
+  ask(rig, container({ image: 'other' }));
+  await settle();
+  rig.guard.start = undefined;
+  ask(rig);
+  await rig.clock.advance(999);
+  t.equal(rig.runtime.calls.length, 3);
+  await rig.clock.advance(1);
+  t.equal(rig.runtime.calls.length, 4);
 });
 
 t.test('one that nothing is in the way of does not wait for what the other had to', async (t) => {

@@ -112,6 +112,35 @@ t.test('being given up is no failure, and lengthens no pause', async (t) => {
   store.close();
 });
 
+t.test('nor is what the runtime says of its name by then', async (t) => {
+  const rig = setUpGivingUp();
+  const { runtime, clock, store } = rig;
+  for (const call of [0, 1]) {
+    hanging(rig);
+    await settle();
+    runtime.call(call).fail(new Error('no'));
+    await settle();
+  }
+  hanging(rig);
+  await settle();
+  let found: (holder: { condition: 'in use'; id: string }) => void = () => {};
+  runtime.holderOf = () =>
+    new Promise((resolve) => {
+      found = resolve;
+    });
+  runtime.call(2).fail(new NameReservedError(new Error('reserved'), undefined));
+  await settle();
+  await clock.advance(30 * second);
+  found({ condition: 'in use', id: 's0' });
+  await clock.advance(250);
+  runtime.call(3).fail(new Error('no'));
+  await settle();
+  hanging(rig);
+  await clock.advance(2 * second);
+  t.equal(runtime.calls.length, 5, 'it has failed three times');
+  store.close();
+});
+
 t.test('what nobody has asked for within a minute is not made anew', async (t) => {
   for (const [leftMs, calls] of [
     [59 * second, 1],
