@@ -11,7 +11,7 @@ import type { CreationIndex } from './creation-index.js';
 import { atRequest, type RequestRelation } from './creation-life.js';
 import { CreationLives, type CreationLivesOptions, type CreationObserver } from './creation-lives.js';
 import type { Condition, CreationRuntime, Made } from './creation-runtime.js';
-import { again, DroppedError, failureStep, GivenUpError, untilAborted, WaiterLeftError } from './detached-call.js';
+import { type again, DroppedError, failureStep, GivenUpError, untilAborted, WaiterLeftError } from './detached-call.js';
 import { DetachedCalls, type Job } from './detached-calls.js';
 import { FailureBackoff } from './failure-backoff.js';
 import { driftOf, type Fingerprint, hasDrifted } from './fingerprint.js';
@@ -297,8 +297,7 @@ export class CreationStore<Origin, Answer> {
         : await this.#reservations.resolve(creation, request, error, signal);
       // It has been queued again, or begun anew by now.
       if (isGivenUp(signal)) throw error;
-      // What no request gets any more is not tried again.
-      if (resolved === undefined || (resolved === again && creation.state === 'doomed')) {
+      if (resolved === undefined) {
         this.#failures.failed(fingerprint);
         throw error;
       }

@@ -248,6 +248,19 @@ t.test('ids are not known until the runtime has answered, or a report has shown 
   }
 });
 
+t.test('what is answered for a doomed container is told by its id until it is removed', async (t) => {
+  const rig = setUp();
+  await askAndLeave(rig, container());
+  ask(rig, container({ hash: '2' }));
+  const letGo = holdLooks(rig);
+  rig.runtime.call(0).end('c1');
+  await settle();
+  t.notOk(rig.store.hidesUnknownIds);
+  t.ok(rig.store.hiddenOwner(item('c1', { podSandboxId: '?' })));
+  await letGo();
+  t.same(rig.runtime.removed, ['c1']);
+});
+
 t.test('what is held is removed at the end', async (t) => {
   const rig = setUp();
   await held(rig);

@@ -232,6 +232,25 @@ t.test('what nobody can be given any more is not made anew when it is given up, 
   t.same(rig.runtime.removed, []);
 });
 
+t.test('nor is it where its name is taken, which is no failure', async (t) => {
+  const rig = setUp();
+  const lower = ask(rig, podSandbox(0));
+  await settle();
+  ask(rig, podSandbox(1));
+  await settle();
+  rig.runtime.call(0).fail(new NameReservedError(new Error('reserved'), 'x'));
+  await t.rejects(lower, { message: 'nobody can be given it any more' });
+  await settle();
+  t.equal(rig.runtime.calls.length, 2);
+  for (const call of [1, 2]) {
+    rig.runtime.call(call).fail(new Error('no network'));
+    await settle();
+    ask(rig, podSandbox(1));
+    await settle();
+  }
+  t.equal(rig.runtime.calls.length, 4, 'one that has failed twice does not pause');
+});
+
 t.test('a name that is said to be taken of what was given up before is not looked into', async (t) => {
   const rig = setUp({
     creationTimeoutMs: 900_000,
