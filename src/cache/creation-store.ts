@@ -119,7 +119,7 @@ export class CreationStore<Origin, Answer> {
       const { outcome, becomes } = atRequest(this.#relation(found, request.fingerprint), found.state);
       if (outcome === 'new') {
         if (becomes !== undefined) this.#lives.become(found, becomes, 'superseded');
-        // What was delivered for the same key makes way without being gone.
+        // As the table has it; what is found is nobody's yet, or this very request's.
         else return this.#wait(this.#begin(request), 'started', request, signal);
         continue;
       }

@@ -195,6 +195,8 @@ t.test(
     (await answered(rig, 's', podSandbox())).settle(true);
     await held(rig);
     rig.store.ended('container', 's');
+    await settle();
+    t.same(rig.runtime.removed, []);
     t.match(rig.store.sizes, { answered: 1, hidden: 1 });
     rig.store.ended('podSandbox', 's');
     t.equal(rig.store.named('podSandbox', 's'), undefined);

@@ -227,6 +227,17 @@ t.test('a container is told by what it was last asked for as', async (t) => {
   t.equal(rig.store.sizes.live, 1);
 });
 
+t.test('a lower attempt of a pod sandbox joins a higher one that is being made', async (t) => {
+  const rig = setUp();
+  ask(rig, podSandbox(1));
+  await settle();
+  const lower = ask(rig, podSandbox(0));
+  await settle();
+  rig.runtime.call(0).end('s1');
+  t.match(await lower, { role: 'joined', made: { id: 's1' } });
+  t.equal(rig.runtime.calls.length, 1);
+});
+
 t.test('pod sandboxes on the host network are no measure for those that are not', async (t) => {
   for (const onHostNetwork of [true, false]) {
     const rig = setUp({

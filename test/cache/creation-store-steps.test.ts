@@ -148,6 +148,26 @@ t.test('drift is said with the attempt that asks, where it joins and where it is
   t.equal(said(rig, 'drift').length, 2);
 });
 
+t.test('what does not differ is not said to', async (t) => {
+  const rig = setUp();
+  ask(rig);
+  await settle();
+  const joined = ask(rig, container({ attempt: 1 }));
+  rig.runtime.call(0).end('c1');
+  (await joined).settle(false);
+  await ask(rig);
+  t.notOk(rig.steps.includes('drift'));
+});
+
+t.test('a name that is taken is said with whose it is', async (t) => {
+  const rig = setUp();
+  ask(rig);
+  await settle();
+  rig.runtime.call(0).fail(new NameReservedError(new Error('reserved'), 'x'));
+  await settle();
+  t.same(said(rig, 'name reserved'), [{ holderId: 'x' }]);
+});
+
 t.test('resources that are given are said once they are, what cannot be given makes it unusable', async (t) => {
   const rig = setUp();
   await held(rig);
