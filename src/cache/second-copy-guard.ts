@@ -14,7 +14,9 @@
  * for the identification of a start, and the runtime is asked nothing more for it.
  */
 import type { Clock } from '../clock.js';
+import { untilAborted } from './detached-call.js';
 import type { ContainerFingerprint } from './fingerprint.js';
+import { SetMap } from './set-map.js';
 
 /** Whose container it is: its identity without the attempt, as in `Fingerprint.family`, and the attempt. */
 export interface ContainerAttempt {
@@ -135,16 +137,18 @@ export class WatchedStart {
     this.#ended('unclear');
   }
 
-  /** Whoever asked for it is known to have been told, or it is too long ago. A creation that waits hears what became of it. */
+  /**
+   * It has ended, and whoever asked for it is known to have been told, or it is too long ago. A creation that waits hears what the
+   * look at the container says.
+   */
   told(): void {
     this.#move('out');
-    if (!this.#looking) this.#letCreationsGo();
   }
 
   /** There is nothing to wait for: it has not started the container, or that is stopped or removed. */
   over(): void {
     this.#move('out');
-    this.#letCreationsGo();
+    for (const creation of [...this.#creations]) creation.go();
   }
 
   /** Resolves when it is out of the way. See {@link SecondCopyGuard.pass}. */
@@ -173,7 +177,7 @@ export class WatchedStart {
         leave();
         return;
       }
-      signal.addEventListener('abort', leave, { once: true });
+      signal.addEventListener('abort', leave);
       this.#creations.add(creation);
       if (this.#state !== 'in flight') void this.#judge(this.#state);
     });
@@ -190,12 +194,15 @@ export class WatchedStart {
   async #judge(state: State): Promise<void> {
     if (this.#looking) return;
     this.#looking = true;
-    const found =
+    const { now, error } =
       state === 'started' ? await this.#seen() : await settled(this.start.look(new AbortController().signal));
     this.#looking = false;
-    const { now, error } = found;
-    if (state === 'unclear' && error !== undefined) this.#cannotTell(error);
-    else if (now?.state === 'created' || (state === 'unclear' && (now?.state === 'gone' || now?.neverRan))) this.over();
+    if (state === 'started') {
+      // Whatever the look says, it was started.
+      if (now?.state === 'created') this.over();
+      else this.#refuse(now);
+    } else if (now === undefined) this.#cannotTell(error);
+    else if (now.state === 'created' || now.state === 'gone' || now.neverRan) this.over();
     else this.#refuse(now);
   }
 
@@ -221,24 +228,16 @@ export class WatchedStart {
     for (const creation of [...this.#creations]) creation.refuse(error);
   }
 
-  #letCreationsGo(): void {
-    for (const creation of [...this.#creations]) creation.go();
-  }
-
   #move(state: State): void {
-    if (this.#state === state) return;
     this.#state = state;
     this.#moved(state === 'out' || state === 'refused');
   }
 
-  /** Whatever the look says, the container was started: the answer is not kept back for long. */
+  /** What only completes a text is not waited for long. */
   async #seen(): Promise<Look> {
     const abort = new AbortController();
-    const tooLate = new Promise<Look>((resolve) => {
-      abort.signal.addEventListener('abort', () => resolve({ error: abort.signal.reason }), { once: true });
-    });
     const cancelTimer = this.#clock.after(textLookMs, () => abort.abort());
-    const look = await Promise.race([settled(this.start.look(abort.signal)), tooLate]);
+    const look = await settled(untilAborted(this.start.look(abort.signal), abort.signal));
     cancelTimer();
     return look;
   }
@@ -246,7 +245,7 @@ export class WatchedStart {
 
 export class SecondCopyGuard {
   readonly #clock: Clock;
-  readonly #families = new Map<string, Set<WatchedStart>>();
+  readonly #families = new SetMap<WatchedStart>();
   /** Numbers of the starts whose container is not known yet, in order. */
   readonly #unidentified = new Set<number>();
   /** Creations that went while there was such a start: the highest attempt by family, and the last number then; in order of that. */
@@ -265,10 +264,10 @@ export class SecondCopyGuard {
   /** A start that is asked for. Told here before it goes upstream. */
   watch(start: StartToWatch): WatchedStart {
     const watched: WatchedStart = new WatchedStart(start, this.#clock, (isOut) => {
-      if (isOut) this.#remove(watched);
-      else this.#add(watched);
+      if (isOut) this.#families.delete(start.family, watched);
+      else this.#families.add(start.family, watched);
     });
-    this.#add(watched);
+    this.#families.add(start.family, watched);
     return watched;
   }
 
@@ -343,19 +342,6 @@ export class SecondCopyGuard {
       this.#gone.delete(family);
     }
   }
-
-  #add(watched: WatchedStart): void {
-    const { family } = watched.start;
-    const starts = this.#families.get(family);
-    if (starts === undefined) this.#families.set(family, new Set([watched]));
-    else starts.add(watched);
-  }
-
-  #remove(watched: WatchedStart): void {
-    const { family } = watched.start;
-    const starts = this.#families.get(family);
-    if (starts?.delete(watched) && starts.size === 0) this.#families.delete(family);
-  }
 }
 
 interface Look {
@@ -367,7 +353,7 @@ async function settled(look: Promise<ContainerNow>): Promise<Look> {
   try {
     return { now: await look };
   } catch (error) {
-    return { error: error ?? new Error('the container could not be seen') };
+    return { error };
   }
 }
 

@@ -10,6 +10,7 @@ import { type DetachedCall, DroppedError, failureStep, untilAborted, WaiterLeftE
 import { DetachedCalls } from './detached-calls.js';
 import type { Progress } from './progress.js';
 import type { ContainerAttempt, ContainerNow, SecondCopyGuard, WatchedStart } from './second-copy-guard.js';
+import { SetMap } from './set-map.js';
 
 /** Whose container it is, and where it is. */
 export interface StartIdentity extends ContainerAttempt {
@@ -125,7 +126,7 @@ export class StartStore<Origin, Answer> {
   /** Went through or failed unclearly, and nobody is known to have been told. */
   readonly #past: LRUCache<string, Start<Origin, Answer>>;
   /** Both of these, by the pod sandbox they are in. */
-  readonly #inside = new Map<string, Set<Start<Origin, Answer>>>();
+  readonly #inside = new SetMap<Start<Origin, Answer>>();
 
   constructor(
     runtime: StartRuntime<Origin, Answer>,
@@ -189,7 +190,7 @@ export class StartStore<Origin, Answer> {
     for (const start of kind === 'container' ? this.#named(idOrPrefix) : this.#startsInside(idOrPrefix)) {
       start.isOver = true;
       start.watched?.over();
-      if (this.#past.peek(start.containerId) === start) this.#past.delete(start.containerId);
+      this.#past.delete(start.containerId);
       if (start.call.phase === 'queued') start.call.fail(error);
     }
   }
@@ -245,7 +246,7 @@ export class StartStore<Origin, Answer> {
       failed: (error, waiters) => this.#failed(start, error, waiters),
     });
     const start: Start<Origin, Answer> = new Start(containerId, origin, call, past !== undefined);
-    if (past !== undefined) this.#past.delete(containerId);
+    this.#past.delete(containerId);
     this.#inFlight.set(containerId, start);
     this.#step('queued', start, { behind: this.#admission.queued });
     if (known !== undefined) this.#queue(start, known, urgency);
@@ -276,7 +277,7 @@ export class StartStore<Origin, Answer> {
   async #identify({ containerId, origin, call }: Start<Origin, Answer>): Promise<StartIdentity | undefined> {
     const abort = new AbortController();
     const aborted = new Promise<never>((_, reject) => {
-      abort.signal.addEventListener('abort', () => reject(abort.signal.reason), { once: true });
+      abort.signal.addEventListener('abort', () => reject(abort.signal.reason));
     });
     const tooLate = new DroppedError(`the runtime did not say within ${identifyTimeoutMs} ms whose container it is`);
     const cancelTimer = this.#clock.after(identifyTimeoutMs, () => abort.abort(tooLate));
@@ -313,10 +314,7 @@ export class StartStore<Origin, Answer> {
       guarded: (askedAttempt, now) => this.#step('guarded', start, { askedAttempt, state: now?.state }),
       letGo: (error) => this.#step('let go', start, { error }),
     });
-    const { podSandboxId } = identity;
-    const inside = this.#inside.get(podSandboxId);
-    if (inside === undefined) this.#inside.set(podSandboxId, new Set([start]));
-    else inside.add(start);
+    this.#inside.add(identity.podSandboxId, start);
   }
 
   #succeeded(start: Start<Origin, Answer>, answer: Answer, waiters: number): void {
@@ -392,30 +390,26 @@ export class StartStore<Origin, Answer> {
   }
 
   #leave(start: Start<Origin, Answer>): void {
-    const podSandboxId = start.identity?.podSandboxId;
-    const inside = podSandboxId === undefined ? undefined : this.#inside.get(podSandboxId);
-    if (podSandboxId !== undefined && inside?.delete(start) && inside.size === 0) this.#inside.delete(podSandboxId);
+    if (start.identity !== undefined) this.#inside.delete(start.identity.podSandboxId, start);
   }
 
-  #named(idOrPrefix: string): Start<Origin, Answer>[] {
-    const find = (id: string) => this.#inFlight.get(id) ?? this.#past.peek(id);
-    const id = find(idOrPrefix) ? idOrPrefix : onlyMatch(idOrPrefix, this.#inFlight.keys(), this.#past.keys());
-    const start = id === undefined ? undefined : find(id);
+  #named(idOrPrefix: string): Iterable<Start<Origin, Answer>> {
+    const exact = this.#inFlight.get(idOrPrefix) ?? this.#past.peek(idOrPrefix);
+    const start = exact ?? onlyMatch(idOrPrefix, this.#inFlight, this.#past);
     return start === undefined ? [] : [start];
   }
 
-  #startsInside(idOrPrefix: string): Start<Origin, Answer>[] {
-    const id = this.#inside.has(idOrPrefix) ? idOrPrefix : onlyMatch(idOrPrefix, this.#inside.keys());
-    return id === undefined ? [] : [...(this.#inside.get(id) ?? [])];
+  #startsInside(idOrPrefix: string): Iterable<Start<Origin, Answer>> {
+    return this.#inside.get(idOrPrefix) ?? onlyMatch(idOrPrefix, this.#inside) ?? [];
   }
 }
 
 /** Ids are 64 hex digits in both runtimes; anything shorter may be a prefix, and is worth a search. */
 const fullIdLength = 64;
 
-/** The one id that begins with this. */
-function onlyMatch(prefix: string, ...idLists: Iterable<string>[]): string | undefined {
+/** What the only id that begins with this stands for. */
+function onlyMatch<T>(prefix: string, ...byId: Iterable<[string, T]>[]): T | undefined {
   if (prefix.length >= fullIdLength) return undefined;
-  const matches = idLists.flatMap((ids) => [...ids].filter((id) => id.startsWith(prefix)));
-  return matches.length === 1 ? matches[0] : undefined;
+  const [match, ...more] = byId.flatMap((each) => [...each].filter(([id]) => id.startsWith(prefix)));
+  return more.length === 0 ? match?.[1] : undefined;
 }
