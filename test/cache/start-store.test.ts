@@ -1,136 +1,13 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import fc from 'fast-check';
 import t from 'tap';
 import { CallTimeoutError, DroppedError, ShutDownError, WaiterLeftError } from '../../src/cache/detached-call.js';
-import type { ContainerFingerprint } from '../../src/cache/fingerprint.js';
-import { type ContainerNow, SecondCopyGuard, StartedMeanwhileError } from '../../src/cache/second-copy-guard.js';
-import { type StartIdentity, type StartRuntime, StartStore } from '../../src/cache/start-store.js';
-import { ManualClock, settle } from '../support/manual-clock.js';
-import { plainAdmission } from '../support/plain-admission.js';
-
-class Refusal extends Error {
-  override readonly name = 'Refusal';
-}
-
-interface StartCall {
-  readonly signal: AbortSignal;
-  end(): void;
-  fail(error: Error): void;
-}
-
-class TestRuntime implements StartRuntime<string, string> {
-  readonly calls: StartCall[] = [];
-  readonly identities = new Map<string, StartIdentity>();
-  readonly states = new Map<string, ContainerNow['state'] | Error>();
-  /** Identifications that wait, where they are ended by hand. */
-  readonly identifying: { readonly signal: AbortSignal; end(found: StartIdentity | Error | undefined): void }[] = [];
-  /** Looks that wait, where they are ended by hand. */
-  readonly looking: (() => void)[] = [];
-  identifiesByHand = false;
-  looksByHand = false;
-  looks = 0;
-
-  start(_: Buffer, __: string, signal: AbortSignal): Promise<string> {
-    return new Promise((resolve, reject) => {
-      this.calls.push({ end: () => resolve('started'), fail: reject, signal });
-    });
-  }
-
-  isRefusal(error: unknown): boolean {
-    return error instanceof Refusal;
-  }
-
-  identify(containerId: string, _: string, signal: AbortSignal): Promise<StartIdentity | undefined> {
-    if (!this.identifiesByHand) return Promise.resolve(this.identities.get(containerId));
-    return new Promise((resolve, reject) => {
-      const end = (found: StartIdentity | Error | undefined) =>
-        found instanceof Error ? reject(found) : resolve(found);
-      this.identifying.push({ signal, end });
-    });
-  }
-
-  async stateOf(containerId: string): Promise<ContainerNow> {
-    this.looks += 1;
-    if (this.looksByHand) await new Promise<void>((resolve) => this.looking.push(resolve));
-    const state = this.states.get(containerId) ?? 'gone';
-    if (state instanceof Error) throw state;
-    return { state };
-  }
-}
-
-interface SetUpOptions {
-  readonly limit?: number;
-  readonly maxEntries?: number;
-}
-
-function setUp({ limit = 1, maxEntries = 100 }: SetUpOptions = {}) {
-  const runtime = new TestRuntime();
-  const clock = new ManualClock();
-  const guard = new SecondCopyGuard(clock);
-  const steps: string[] = [];
-  const options = { creationTimeoutMs: 60_000, holdTtlMs: 10_000, replayTtlMs: 30_000, maxEntries };
-  const observe = (step: string) => steps.push(step);
-  const store = new StartStore<string, string>(runtime, guard, plainAdmission(limit, clock), clock, observe, options);
-  const ask = (id: string, signal = unending(), known = identity(0)) =>
-    store.request({ containerId: id, bytes: Buffer.alloc(0), origin: 'test', known }, signal);
-  /** Without saying whose container it is. */
-  const askUnknown = (id: string, signal = unending()) =>
-    store.request({ containerId: id, bytes: Buffer.alloc(0), origin: 'test' }, signal);
-  return { runtime, clock, guard, store, steps, ask, askUnknown };
-}
-
-type All = ReturnType<typeof setUp>;
-
-/** The signal of a caller that waits for as long as it takes. */
-function unending(): AbortSignal {
-  return new AbortController().signal;
-}
+import { StartedMeanwhileError } from '../../src/cache/second-copy-guard.js';
+import { settle } from '../support/manual-clock.js';
+import { abandoned, attempt, finished, identity, outcomeOf, Refusal, setUp, unending } from './start-rig.js';
 
 /** Sizes of a store that keeps nothing. */
 const nothing = { inFlight: 0, past: 0, podSandboxes: 0 };
-
-function identity(attempt: number, family = 'c', podSandboxId = 'sandbox'): StartIdentity {
-  return { family, attempt, podSandboxId };
-}
-
-/** As far as a start looks at it: the next attempt of the container of family `c`. */
-function attempt(number: number, family = 'c'): ContainerFingerprint {
-  return { kind: 'container', family, identity: { attempt: number } } as ContainerFingerprint;
-}
-
-/** Begins a start and leaves. */
-async function abandoned({ ask }: All, id = 'c0', known = identity(0)) {
-  const leave = new AbortController();
-  const asked = ask(id, leave.signal, known);
-  asked.catch(() => {});
-  await settle();
-  leave.abort();
-  await t.rejects(asked, WaiterLeftError);
-}
-
-/** A start that went through with nobody waiting. */
-async function finished(all: All, id = 'c0', known = identity(0)) {
-  const before = all.runtime.calls.length;
-  await abandoned(all, id, known);
-  all.runtime.states.set(id, 'running');
-  all.runtime.calls[before]?.end();
-  await settle();
-}
-
-/** What a promise came to, so far. */
-function outcomeOf(promise: Promise<unknown>): { now: unknown } {
-  const outcome: { now: unknown } = { now: 'waits' };
-  promise.then(
-    (value) => {
-      outcome.now = value;
-    },
-    (error) => {
-      outcome.now = error;
-    },
-  );
-  return outcome;
-}
 
 t.test('12: whoever has left before it is heard starts nothing', async (t) => {
   const all = setUp();
@@ -628,6 +505,242 @@ t.test('12: identification ends with the start', async (t) => {
   t.equal(all.clock.pending, 0);
 });
 
+t.test('13: what goes to the runtime is what came, for whom it came', async (t) => {
+  const { runtime, store } = setUp({ limit: 2 });
+  const known = { containerId: 'c0', bytes: Buffer.from('start c0'), origin: 'kubelet', known: identity(0) };
+  const first = store.request(known, unending());
+  store.request({ containerId: 'd0', bytes: Buffer.from('start d0'), origin: 'crictl' }, unending()).catch(() => {});
+  await settle();
+  t.same(
+    runtime.calls.map(({ text, origin }) => `${text} for ${origin}`),
+    ['start c0 for kubelet', 'start d0 for crictl'],
+  );
+  runtime.calls[0]?.end();
+  await first;
+  runtime.states.set('c0', 'running');
+  await store.request({ ...known, origin: 'another' }, unending());
+  t.same(runtime.questions, ['whose is d0? asks crictl', 'how is c0? asks kubelet']);
+});
+
+t.test('12: each step of a start is told, with how long it has been about', async (t) => {
+  const all = setUp();
+  const leave = new AbortController();
+  all.ask('c0', leave.signal).catch(() => {});
+  all.ask('c0', leave.signal).catch(() => {});
+  all.ask('d0', unending(), identity(0, 'd')).catch(() => {});
+  await all.clock.advance(20);
+  leave.abort();
+  await all.clock.advance(10);
+  all.runtime.calls[0]?.end();
+  all.runtime.states.set('c0', 'running');
+  await settle();
+  const replayed = await all.ask('c0');
+  replayed.settle(true);
+  replayed.settle(true);
+  all.runtime.calls[1]?.end();
+  await settle();
+  t.strictSame(all.told, [
+    { step: 'queued', containerId: 'c0', ageMs: 0, behind: 0 },
+    { step: 'waiter joined', containerId: 'c0', ageMs: 0, waiters: 2 },
+    { step: 'queued', containerId: 'd0', ageMs: 0, behind: 1 },
+    { step: 'started', containerId: 'c0', ageMs: 0 },
+    { step: 'waiter left', containerId: 'c0', ageMs: 20, waiters: 1 },
+    { step: 'waiter left', containerId: 'c0', ageMs: 20, waiters: 0 },
+    { step: 'held', containerId: 'c0', ageMs: 30, waiters: 0 },
+    { step: 'started', containerId: 'd0', ageMs: 30 },
+    { step: 'replayed', containerId: 'c0', ageMs: 30 },
+    { step: 'delivered', containerId: 'c0', ageMs: 30 },
+    { step: 'answered', containerId: 'd0', ageMs: 30, waiters: 1 },
+  ]);
+});
+
+t.test('12: why a start failed is told, and how many heard it', async (t) => {
+  const all = setUp();
+  const refusal = new Refusal('no such file');
+  const asked = [outcomeOf(all.ask('c0')), outcomeOf(all.ask('c0'))];
+  await all.clock.advance(5);
+  all.runtime.calls[0]?.fail(refusal);
+  await settle();
+  t.same(
+    asked.map(({ now }) => now),
+    [refusal, refusal],
+  );
+  t.strictSame(all.told.at(-1), { step: 'failed', containerId: 'c0', ageMs: 5, waiters: 2, error: refusal });
+});
+
+t.test(
+  '12: which creation a start was held against is told, and how its container was, where it was seen',
+  async (t) => {
+    for (const state of ['running', undefined] as const) {
+      const all = setUp();
+      await finished(all);
+      all.runtime.states.set('c0', state ?? new Error('away'));
+      await t.rejects(all.guard.pass(attempt(3), unending()), StartedMeanwhileError);
+      t.strictSame(all.told.at(-1), { step: 'guarded', containerId: 'c0', ageMs: 0, askedAttempt: 3, state });
+    }
+  },
+);
+
+t.test('12: why a start is not held against creations any more is told', async (t) => {
+  const all = setUp();
+  await abandoned(all);
+  all.runtime.calls[0]?.fail(new Error('UNAVAILABLE'));
+  await settle();
+  const away = new Error('away');
+  all.runtime.states.set('c0', away);
+  for (let n = 0; n < 3; n++) await t.rejects(all.guard.pass(attempt(1), unending()), away);
+  t.strictSame(all.told.at(-1), { step: 'let go', containerId: 'c0', ageMs: 0, error: away });
+});
+
+t.test('15: a start that hangs is told with its times, and lets others go', async (t) => {
+  const all = setUp({ admission: { hung: { deadlineShare: 0.5, most: 1, giveUp: undefined } } });
+  const deadlineMs = all.clock.now() + 20_000;
+  const request = { containerId: 'c0', bytes: Buffer.alloc(0), origin: 'test', known: identity(0) };
+  all.store.request({ ...request, urgency: { deadlineMs } }, unending()).catch(() => {});
+  all.ask('d0', unending(), identity(0, 'd')).catch(() => {});
+  await all.clock.advance(60_000);
+  const hangs = all.told.find(({ step }) => step === 'hangs');
+  t.match(hangs, { containerId: 'c0', tookMs: Number, usualMs: undefined });
+  t.ok(hangs && 'usualMs' in hangs);
+  t.equal(all.runtime.calls.length, 2);
+});
+
+t.test('15: starts go by how urgent they are, and before the making of containers', async (t) => {
+  const all = setUp();
+  const ask = (id: string, urgency = {}) => {
+    const request = { containerId: id, bytes: Buffer.from(id), origin: 'test', known: identity(0, id), urgency };
+    all.store.request(request, unending()).catch(() => {});
+  };
+  ask('busy');
+  await settle();
+  const run = async () => {
+    void all.runtime.start(Buffer.from('container'), 'test', unending());
+    return true;
+  };
+  void all.admission.admit({ kind: 'container', run });
+  ask('plain');
+  ask('static', { importance: 'static' });
+  for (const n of [0, 1, 2]) {
+    all.runtime.calls[n]?.end();
+    await settle();
+  }
+  t.same(
+    all.runtime.calls.map(({ text }) => text),
+    ['busy', 'static', 'plain', 'container'],
+  );
+});
+
+t.test('12: a start whose container had to be told is as urgent as any other', async (t) => {
+  const all = setUp();
+  all.ask('busy', unending(), identity(0, 'busy')).catch(() => {});
+  await settle();
+  all.ask('plain', unending(), identity(0, 'plain')).catch(() => {});
+  const urgency = { importance: 'critical' } as const;
+  all.store
+    .request({ containerId: 'c0', bytes: Buffer.from('critical'), origin: 'test', urgency }, unending())
+    .catch(() => {});
+  await settle();
+  all.runtime.calls[0]?.end();
+  await settle();
+  t.equal(all.runtime.calls[1]?.text, 'critical');
+});
+
+t.test('12: a start that somebody waits for once its container is known holds nothing back', async (t) => {
+  const all = setUp();
+  all.runtime.identifiesByHand = true;
+  const leave = new AbortController();
+  all.askUnknown('c0', leave.signal).catch(() => {});
+  all.askUnknown('c0').catch(() => {});
+  await settle();
+  leave.abort();
+  all.runtime.identifying[0]?.end(identity(0));
+  await settle();
+  t.equal(all.runtime.calls.length, 1);
+  t.equal(all.guard.inTheWay(attempt(1)), undefined);
+});
+
+t.test('12: what is learned of a container after the end of its start holds nothing back', async (t) => {
+  const all = setUp();
+  all.runtime.identifiesByHand = true;
+  const asked = outcomeOf(all.askUnknown('c0'));
+  await settle();
+  all.runtime.identifying[0]?.end(identity(0));
+  all.store.ended('container', 'c0');
+  await settle();
+  t.type(asked.now, DroppedError);
+  t.equal(all.runtime.calls.length, 0);
+  t.strictSame(all.guard.sizes, { containers: 0, gone: 0 });
+  t.strictSame(all.store.sizes, nothing);
+});
+
+t.test('12: a start of a container that nobody can name is delivered as any other', async (t) => {
+  const all = setUp();
+  const asked = all.askUnknown('by hand');
+  await settle();
+  all.runtime.calls[0]?.end();
+  (await asked).settle(true);
+  t.strictSame(all.store.sizes, nothing);
+  t.equal(all.steps.at(-1), 'delivered');
+});
+
+t.test('12: why a start was dropped is said', async (t) => {
+  const all = setUp();
+  all.runtime.identifiesByHand = true;
+  const stopped = outcomeOf(all.askUnknown('c0'));
+  const passed = outcomeOf(all.askUnknown('d0'));
+  await settle();
+  all.store.ended('container', 'c0');
+  await all.guard.pass(attempt(1, 'd'), unending());
+  all.runtime.identifying[1]?.end(identity(0, 'd'));
+  await settle();
+  t.equal(
+    String(stopped.now),
+    'DroppedError: the container or its pod sandbox was stopped or removed before it was started',
+  );
+  t.equal(String(passed.now), 'DroppedError: a further attempt of the container was asked for meanwhile');
+});
+
+t.test('12: a second start that is dropped leaves in doubt what became of the first', async (t) => {
+  const all = setUp();
+  await abandoned(all);
+  all.runtime.calls[0]?.fail(new Error('UNAVAILABLE'));
+  await settle();
+  all.ask('busy', unending(), identity(0, 'busy')).catch(() => {});
+  await settle();
+  await abandoned(all);
+  await all.clock.advance(10_001);
+  all.runtime.calls[1]?.end();
+  await settle();
+  t.ok(all.steps.includes('dropped'));
+  all.runtime.states.set('c0', 'running');
+  await t.rejects(all.guard.pass(attempt(1), unending()), StartedMeanwhileError);
+});
+
+t.test('12: an id of full length is no prefix of another', async (t) => {
+  const id = 'c'.padEnd(64, '0');
+  const all = setUp();
+  await abandoned(all, `${id}1`, identity(0, 'c', `${id}2`));
+  all.store.ended('container', id);
+  all.store.ended('podSandbox', id);
+  t.ok(all.guard.inTheWay(attempt(1)));
+  all.store.ended('container', id.slice(1));
+  all.store.ended('container', id.slice(0, 63));
+  t.equal(all.guard.inTheWay(attempt(1)), undefined);
+});
+
+t.test('12: an id that is the begin of another means the one it is', async (t) => {
+  const all = setUp({ limit: 2 });
+  await abandoned(all, 'a', identity(0, 'a', 'sandbox'));
+  await abandoned(all, 'ab', identity(0, 'ab', 'sandbox-2'));
+  await finished(all, 'b', identity(0, 'b', 'sandbox-3'));
+  await finished(all, 'bc', identity(0, 'bc', 'sandbox-3'));
+  const inTheWay = () => ['a', 'ab', 'b', 'bc'].filter((family) => all.guard.inTheWay(attempt(1, family)));
+  all.store.ended('container', 'b');
+  t.same(inTheWay(), ['a', 'ab', 'bc']);
+  all.store.ended('podSandbox', 'sandbox');
+  t.same(inTheWay(), ['ab', 'bc']);
+});
+
 t.test('18: what a start is at can be told, and whoever leaves is told', async (t) => {
   const all = setUp();
   t.equal(all.store.progressOf('c0'), undefined);
@@ -748,250 +861,3 @@ t.test('a Holdfast that ends answers every waiter, and leaves no timer', async (
   t.equal(all.clock.pending, 0);
   t.equal(all.store.sizes.inFlight, 0);
 });
-
-/** What chance decides, in order; where it has run out all goes well and at once. */
-class Tape {
-  readonly #numbers: readonly number[];
-  #next = 0;
-
-  constructor(numbers: readonly number[]) {
-    this.#numbers = numbers;
-  }
-
-  get hasEnded(): boolean {
-    return this.#next >= this.#numbers.length;
-  }
-
-  /** @returns From 0 to below `bound`. */
-  below(bound: number): number {
-    return (this.#numbers[this.#next++] ?? 0) % bound;
-  }
-
-  /** Whether what happens once in `times` does. */
-  oneIn(times: number): boolean {
-    return this.below(times) === times - 1;
-  }
-}
-
-interface SimulatedContainer {
-  readonly id: string;
-  readonly family: string;
-  readonly attempt: number;
-  state: 'created' | 'running' | 'exited';
-  /** Moment of the look at which its start was decided. */
-  decidedAt: number;
-  /** Moment its process began; undefined: it never ran. */
-  ranAt: number | undefined;
-}
-
-/** A runtime, the store and the guard, and what a creation store does with the guard, second by second. */
-class World {
-  readonly clock = new ManualClock();
-  readonly guard = new SecondCopyGuard(this.clock);
-  readonly store: StartStore<string, string>;
-  readonly containers: SimulatedContainer[] = [];
-  readonly wrong: string[] = [];
-  /** Looks and runs so far. */
-  moment = 0;
-  /** Calls that have not been answered. */
-  open = 0;
-  /** Creations refused by the guard. */
-  refused = 0;
-  readonly #tape: Tape;
-  /** Containers of which Holdfast has said that it does not know whether they run, and that it does not wait for them. */
-  readonly #letGo = new Set<string>();
-  #sleepers: (() => void)[] = [];
-  /** By family: creations that nobody has been given. */
-  readonly #creations = new Map<string, { waiters: number; made: Promise<SimulatedContainer> }>();
-
-  constructor(tape: Tape) {
-    this.#tape = tape;
-    const runtime: StartRuntime<string, string> = {
-      start: (_, id, signal) => this.#start(id, signal),
-      isRefusal: (error) => error instanceof Refusal,
-      identify: async (id) => {
-        await this.seconds(tape.below(4));
-        if (tape.oneIn(8)) throw new Error('whose it is cannot be told');
-        return this.identityOf(id);
-      },
-      stateOf: async (id) => {
-        await this.seconds(tape.below(3));
-        if (tape.oneIn(3)) throw new Error('it cannot be seen');
-        return { state: this.containers.find((each) => each.id === id)?.state ?? 'gone' };
-      },
-    };
-    const options = { creationTimeoutMs: 5_000, holdTtlMs: 50_000, replayTtlMs: 900_000, maxEntries: 100 };
-    const observe = (step: string, { containerId }: { containerId: string }) => {
-      if (step === 'guarded') this.refused += 1;
-      if (step === 'let go') this.#letGo.add(containerId);
-    };
-    this.store = new StartStore(runtime, this.guard, plainAdmission(2, this.clock), this.clock, observe, options);
-  }
-
-  identityOf(id: string): StartIdentity | undefined {
-    const found = this.containers.find((each) => each.id === id);
-    return found && identity(found.attempt, found.family, sandboxOf(found.family));
-  }
-
-  async seconds(count: number): Promise<void> {
-    for (let n = 0; n < count; n++) await new Promise<void>((resolve) => this.#sleepers.push(resolve));
-  }
-
-  async pass(): Promise<void> {
-    for (const container of this.containers) {
-      if (container.state === 'running' && this.#tape.oneIn(6)) container.state = 'exited';
-    }
-    for (const wake of this.#sleepers.splice(0)) wake();
-    await this.clock.advance(1_000);
-  }
-
-  stop(family: string): void {
-    for (const container of this.containers) if (container.family === family) container.state = 'exited';
-    this.store.ended('podSandbox', sandboxOf(family));
-  }
-
-  /** As a creation store has it: it goes on without its waiters, and the next request joins it or is given what was made. */
-  async create(family: string, number: number, signal: AbortSignal): Promise<SimulatedContainer> {
-    const creation = this.#creations.get(family) ?? { waiters: 0, made: this.#make(family, number) };
-    this.#creations.set(family, creation);
-    creation.waiters += 1;
-    const left = new Promise<never>((_, reject) => {
-      signal.addEventListener('abort', () => reject(new WaiterLeftError()), { once: true });
-    });
-    try {
-      const made = await Promise.race([creation.made, left]);
-      this.#creations.delete(family);
-      return made;
-    } finally {
-      creation.waiters -= 1;
-    }
-  }
-
-  async #make(family: string, number: number): Promise<SimulatedContainer> {
-    const asked = attempt(number, family);
-    this.open += 1;
-    try {
-      do await this.guard.pass(asked, unending());
-      while (this.guard.inTheWay(asked) !== undefined);
-    } catch (error) {
-      const waiters = this.#creations.get(family)?.waiters ?? 0;
-      this.#creations.delete(family);
-      if (error instanceof StartedMeanwhileError && waiters === 0) error.unheard();
-      throw error;
-    } finally {
-      this.open -= 1;
-    }
-    const made: SimulatedContainer = {
-      id: `${family}${number}`,
-      family,
-      attempt: number,
-      state: 'created',
-      decidedAt: 0,
-      ranAt: undefined,
-    };
-    this.containers.push(made);
-    return made;
-  }
-
-  async #start(id: string, signal: AbortSignal): Promise<string> {
-    await this.seconds(this.#tape.below(8));
-    const container = this.containers.find((each) => each.id === id);
-    if (container?.state !== 'created') throw new Refusal(`it is ${container?.state}`);
-    const outcome = this.#tape.below(8);
-    if (outcome === 7) {
-      container.state = 'exited';
-      throw new Refusal('no such file');
-    }
-    if (outcome === 6 || signal.aborted) throw new Error('UNAVAILABLE, and not started');
-    this.#run(container);
-    if (outcome === 5) throw new Error('UNAVAILABLE, and started');
-    return 'started';
-  }
-
-  #run(container: SimulatedContainer): void {
-    this.moment += 1;
-    container.state = 'running';
-    container.ranAt = this.moment;
-    for (const other of this.containers) {
-      if (other === container || other.family !== container.family || this.#letGo.has(other.id)) continue;
-      if (other.state === 'running') this.wrong.push(`${other.id} and ${container.id} run`);
-      if (other.ranAt !== undefined && other.ranAt > container.decidedAt) {
-        this.wrong.push(`${container.id} runs, and ${other.id} has run since its start was decided`);
-      }
-    }
-  }
-}
-
-function sandboxOf(family: string): string {
-  return `sandbox of ${family}`;
-}
-
-/** Drives one container as a kubelet's worker does: looks, pulls, creates, starts, and gives up each call at its deadline. */
-async function work(world: World, tape: Tape, family: string): Promise<void> {
-  while (!tape.hasEnded) {
-    await world.seconds(1);
-    world.moment += 1;
-    const lookedAt = world.moment;
-    const last = world.containers.filter((each) => each.family === family).at(-1);
-    if (last?.state === 'running') continue;
-    if (tape.oneIn(16)) {
-      world.stop(family);
-      continue;
-    }
-    await world.seconds(tape.below(6));
-    try {
-      const made = await within(world, tape, (signal) => world.create(family, (last?.attempt ?? -1) + 1, signal));
-      made.decidedAt = lookedAt;
-      const known = tape.oneIn(3) ? undefined : world.identityOf(made.id);
-      const request = { containerId: made.id, bytes: Buffer.alloc(1), origin: made.id, known };
-      const twice = tape.oneIn(6) ? [1, 2] : [1];
-      const grants = await within(world, tape, (signal) =>
-        Promise.all(twice.map(() => world.store.request(request, signal))),
-      );
-      for (const grant of grants) grant.settle(!tape.oneIn(4));
-    } catch (error) {
-      if (!(error instanceof Error)) throw error;
-    }
-  }
-}
-
-/** A call with a deadline. */
-async function within<T>(world: World, tape: Tape, ask: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  const deadline = new AbortController();
-  void world.seconds(tape.below(6) + 1).then(() => deadline.abort());
-  world.open += 1;
-  try {
-    return await ask(deadline.signal);
-  } finally {
-    world.open -= 1;
-  }
-}
-
-t.test(
-  '12: whatever happens, no container runs twice without a look in between, nobody waits for ever, and nothing is left',
-  async (t) => {
-    const families = ['a', 'b', 'c'];
-    let [runs, guarded] = [0, 0];
-    await fc.assert(
-      fc.asyncProperty(fc.array(fc.nat(5_039), { minLength: 100, maxLength: 400 }), async (numbers) => {
-        const tape = new Tape(numbers);
-        const world = new World(tape);
-        let working = families.length;
-        for (const family of families) void work(world, tape, family).then(() => (working -= 1));
-        for (let seconds = 0; working > 0 && seconds < 2_000; seconds++) await world.pass();
-        for (let seconds = 0; seconds < 200; seconds++) await world.pass();
-        if (world.wrong.length > 0) throw new Error(world.wrong.join('\n'));
-        if (working > 0 || world.open > 0 || world.store.sizes.inFlight > 0)
-          throw new Error('something waits for ever');
-        await world.clock.advance(900_001);
-        const left = { ...world.store.sizes, ...world.guard.sizes, timers: world.clock.pending };
-        if (Object.values(left).some((count) => count > 0)) throw new Error(`left: ${JSON.stringify(left)}`);
-        runs += world.containers.filter(({ ranAt }) => ranAt !== undefined).length;
-        guarded += world.refused;
-      }),
-      { numRuns: 300 },
-    );
-    t.comment(`${runs} runs, ${guarded} creations refused`);
-    t.ok(runs > 0 && guarded > 0);
-  },
-);
