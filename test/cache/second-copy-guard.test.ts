@@ -74,12 +74,13 @@ const never = new AbortController().signal;
 const running: ContainerNow = { state: 'running' };
 
 t.test('12: a creation waits for a start of a lower attempt that nobody waits for', async (t) => {
-  const { left, ask, guard, clock } = setUp();
+  const { left, ask, guard, clock, looks } = setUp();
   clock.skip(7);
   left(0);
   const next = ask(1);
   await settle();
   t.equal(next.outcome, 'waits');
+  t.equal(looks.length, 0, 'there is nothing to see yet');
   t.strictSame(guard.inTheWay(creation(1)), { containerId: 'app-0', attempt: 0, sinceMs: 1_007 });
 });
 
@@ -165,7 +166,7 @@ t.test('12: each start refuses once, and then the next attempt is made', async (
 });
 
 t.test('12: a refusal that nobody heard does not count', async (t) => {
-  const { left, ask, found, guard } = setUp();
+  const { left, ask, found, guard, told } = setUp();
   const start = left(0);
   start.succeeded();
   found.push(running, running);
@@ -180,6 +181,7 @@ t.test('12: a refusal that nobody heard does not count', async (t) => {
   start.told();
   second.outcome.unheard();
   t.equal(guard.inTheWay(creation(1)), undefined, 'what was told meanwhile stays out');
+  t.strictSame(told, ['guarded 1 running', 'guarded 1 running'], 'each is said once');
   t.equal(guard.sizes.containers, 0);
 });
 
@@ -504,6 +506,82 @@ t.test('12: of creations that went only those are remembered that a start may be
   t.equal(guard.sizes.gone, 2, 'a and c');
   second(undefined);
   t.equal(guard.sizes.gone, 0);
+});
+
+t.test('12: nothing is remembered of creations that no start can be held against', async (t) => {
+  const { guard } = setUp();
+  guard.inTheWay(creation(1));
+  t.equal(guard.sizes.gone, 0, 'no start of an unknown container is about');
+  const settleStart = guard.unidentified();
+  guard.inTheWay(creation(0));
+  t.equal(guard.sizes.gone, 0, 'no attempt is lower');
+  settleStart(undefined);
+});
+
+t.test('12: a start says itself whether it is in the way', async (t) => {
+  const { left, watch, ask, found, clock } = setUp();
+  t.equal(watch(0).isInTheWay, false, 'somebody waits for it');
+  const abandoned = left(0);
+  t.equal(abandoned.isInTheWay, true);
+  abandoned.over();
+  t.equal(abandoned.isInTheWay, false, 'it is over');
+
+  const [started, unclear] = [left(1, 'job'), left(1, 'init')];
+  started.succeeded();
+  unclear.failedUnclearly();
+  t.equal(started.isInTheWay, true);
+  t.equal(unclear.isInTheWay, true);
+  unclear.told();
+  t.equal(unclear.isInTheWay, false, 'it was told');
+  found.push(running);
+  ask(2, 'job');
+  await settle();
+  t.equal(started.isInTheWay, false, 'it has refused a creation');
+
+  const past = left(0, 'sidecar');
+  past.succeeded();
+  clock.skip(keptMs);
+  t.equal(past.isInTheWay, false, 'it is too long ago');
+});
+
+t.test(
+  '12: a refusal that nobody heard does not bring back what was told while the container was looked at',
+  async (t) => {
+    const { left, ask, looks, guard } = setUp();
+    const start = left(0);
+    start.succeeded();
+    const next = ask(1);
+    await settle();
+    start.told();
+    looks[0]?.end(running);
+    await settle();
+    if (!(next.outcome instanceof StartedMeanwhileError)) return t.fail('not refused');
+    next.outcome.unheard();
+    t.equal(guard.inTheWay(creation(1)), undefined);
+    t.equal(guard.sizes.containers, 0);
+  },
+);
+
+t.test('12: a start that went through is held against creations, and whether its container ran at all', async (t) => {
+  const { left, ask, found } = setUp();
+  left(0).succeeded();
+  found.push({ state: 'exited', neverRan: true });
+  const next = ask(1);
+  await settle();
+  t.type(next.outcome, StartedMeanwhileError);
+});
+
+t.test('12: a creation that has been told hears nothing of its own end', async (t) => {
+  const { left, ask, found } = setUp();
+  left(0).succeeded();
+  found.push(running);
+  const leave = new AbortController();
+  const next = ask(1, 'app', leave.signal);
+  await settle();
+  t.equal(getEventListeners(leave.signal, 'abort').length, 0);
+  leave.abort();
+  await settle();
+  t.type(next.outcome, StartedMeanwhileError);
 });
 
 t.test('12: the guard costs a creation the same, however many starts there are', async (t) => {
