@@ -163,15 +163,16 @@ export const pieces: readonly Piece[] = [
     ],
   },
   {
+    name: 'cache-guard',
+    folder: 'src/cache',
+    files: ['second-copy-guard.ts', 'set-map.ts'],
+    tests: ['test/cache/set-map.test.ts', 'test/cache/second-copy-guard.test.ts'],
+  },
+  {
     name: 'cache-starts',
     folder: 'src/cache',
-    files: ['second-copy-guard.ts', 'start-store.ts'],
-    tests: [
-      'test/cache/second-copy-guard.test.ts',
-      'test/cache/start-store.test.ts',
-      'test/rules/starts.test.ts',
-      'test/rules/waiting.test.ts',
-    ],
+    files: ['start-store.ts'],
+    tests: ['test/cache/start-store.test.ts'],
   },
   {
     name: 'cache-calls',
