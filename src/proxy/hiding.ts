@@ -31,7 +31,6 @@ export class Hiding {
     const view = this.#store.hiddenView();
     const isHidden = (item: ContainerItem) => view(item) !== undefined;
     const edit: Edit = async (message) => {
-      if (!this.#store.hiding) return message;
       if (idOnlyMethods.has(method.name) && this.#store.hidesUnknownIds) await this.#learnIds(call, isHidden);
       const { response, dropped, wholeHidden } = dropContainers(method.name, message, isHidden);
       this.#metrics.hiddenItems.inc(dropped);
