@@ -101,6 +101,42 @@ export const pieces: readonly Piece[] = [
     ],
   },
   {
+    name: 'proxy-own-calls',
+    folder: 'src/proxy',
+    files: ['own-calls.ts', 'rescue.ts'],
+    tests: ['test/proxy/own-calls.test.ts', 'test/proxy/rescue.test.ts'],
+  },
+  {
+    name: 'proxy-runtime',
+    folder: 'src/proxy',
+    files: ['cri-runtime.ts'],
+    tests: ['test/proxy/cri-runtime.test.ts'],
+  },
+  {
+    name: 'proxy-hiding',
+    folder: 'src/proxy',
+    files: ['hiding.ts'],
+    tests: ['test/proxy/hiding.test.ts'],
+  },
+  {
+    name: 'proxy-creation-calls',
+    folder: 'src/proxy',
+    files: ['creation-calls.ts'],
+    tests: ['test/proxy/creation-calls.test.ts'],
+  },
+  {
+    name: 'proxy-call-path',
+    folder: 'src/proxy',
+    files: ['call-path.ts', 'core.ts'],
+    tests: ['test/proxy/call-path.test.ts', 'test/proxy/core.test.ts'],
+  },
+  {
+    name: 'proxy-whole',
+    folder: 'src/proxy',
+    files: ['holdfast.ts'],
+    tests: ['test/proxy/holdfast.test.ts', 'test/proxy/shutdown.test.ts'],
+  },
+  {
     name: 'proxy-calls',
     folder: 'src/proxy',
     tests: [

@@ -78,8 +78,9 @@ export class CriRuntime implements CreationRuntime<Origin, UpstreamAnswer>, Star
     try {
       answer = await this.#make(this.#stalled, bytes, origin, signal);
     } catch (error) {
-      const reserved = error instanceof UpstreamStatusError ? reservation(error.status) : undefined;
-      if (reserved === undefined || !(error instanceof Error)) throw error;
+      if (!(error instanceof UpstreamStatusError)) throw error;
+      const reserved = reservation(error.status);
+      if (reserved === undefined) throw error;
       throw new NameReservedError(error, reserved.holderId);
     }
     const id = readStringField(answer.message, 1);
@@ -99,7 +100,7 @@ export class CriRuntime implements CreationRuntime<Origin, UpstreamAnswer>, Star
   conditionOf(subject: Subject<Origin>, signal?: AbortSignal): Promise<Condition> {
     return subject.kind === 'podSandbox'
       ? this.#podSandboxCondition(subject, signal)
-      : this.#containerCondition(subject, limitsOf(signal));
+      : this.#containerCondition(subject, { signal });
   }
 
   /**
@@ -116,7 +117,7 @@ export class CriRuntime implements CreationRuntime<Origin, UpstreamAnswer>, Star
     holderId: string | undefined,
     signal?: AbortSignal,
   ): Promise<NameHolder> {
-    return this.#holders.find({ fingerprint, bytes, origin, holderId }, limitsOf(signal));
+    return this.#holders.find({ fingerprint, bytes, origin, holderId }, { signal });
   }
 
   /** What the runtime would have answered, had it made this: either response has the id in field 1. */
@@ -170,12 +171,12 @@ export class CriRuntime implements CreationRuntime<Origin, UpstreamAnswer>, Star
   /** @throws {UpstreamStatusError} It cannot be told. */
   async isInhabited({ kind, id, origin }: Subject<Origin>, signal?: AbortSignal): Promise<boolean> {
     if (kind !== 'podSandbox') return false;
-    const inside = await this.#calls.containers(origin, { pod_sandbox_id: id }, limitsOf(signal));
+    const inside = await this.#calls.containers(origin, { pod_sandbox_id: id }, { signal });
     return inside.some((each) => wasUsed(each) || this.#options.isBeingStarted(each.id));
   }
 
   async #podSandboxCondition(subject: Subject<Origin>, signal: AbortSignal | undefined): Promise<Condition> {
-    const state = await this.#calls.podSandboxState(subject.id, subject.origin, limitsOf(signal));
+    const state = await this.#calls.podSandboxState(subject.id, subject.origin, { signal });
     if (state === undefined) return 'absent';
     if (state === PodSandboxState.ready) return 'as made';
     return (await this.isInhabited(subject, signal)) ? 'in use' : 'unusable';
@@ -208,10 +209,6 @@ export class CriRuntime implements CreationRuntime<Origin, UpstreamAnswer>, Star
       await this.#turns.next();
     }
   }
-}
-
-function limitsOf(signal: AbortSignal | undefined): CallLimits {
-  return signal === undefined ? {} : { signal };
 }
 
 function attemptOf({ labels, metadata }: ListedContainer): ContainerAttempt | undefined {

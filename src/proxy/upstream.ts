@@ -34,7 +34,7 @@ export interface UpstreamCallOptions {
   /** Sent as grpc-timeout; undefined: no deadline. */
   readonly timeoutMs?: number | undefined;
   /** Ends the call as CANCELLED, at the runtime too. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** Told of bytes of the answer that are kept until they can be had, and (negative) that they are no more. */
   readonly keep?: ((bytes: number) => void) | undefined;
   /** `work`: what makes or starts something; on a connection of its own, since a runtime may limit the streams of one. */

@@ -8,7 +8,7 @@ import {
   fingerprintPodSandbox,
 } from '../../src/cache/fingerprint.js';
 import { updateResourcesRequest } from '../../src/cri/update-resources.js';
-import { CriRuntime, type Origin } from '../../src/proxy/cri-runtime.js';
+import { CriRuntime, type CriRuntimeOptions, type Origin } from '../../src/proxy/cri-runtime.js';
 import { EmptyIdError, failCall, statusOf } from '../../src/proxy/rescue.js';
 import type { Metadata, Status, TakenCall } from '../../src/proxy/taken-call.js';
 import { Turns } from '../../src/proxy/turns.js';
@@ -20,7 +20,7 @@ import {
   type UpstreamStream,
 } from '../../src/proxy/upstream.js';
 import { decodeMessage, encodeMessage, KubeletPod } from '../support/cri-client.js';
-import { ManualClock } from '../support/manual-clock.js';
+import { ManualClock, settle } from '../support/manual-clock.js';
 
 const notFound = 5;
 const unavailable = 14;
@@ -37,6 +37,8 @@ interface FakeContainer {
   readonly podSandboxId: string;
   readonly state?: keyof typeof states;
   readonly exitCode?: number;
+  /** In ns; default: 0.5 s. */
+  readonly startedAt?: number;
   /** Of the request it was made by. */
   readonly config: ContainerConfig;
 }
@@ -55,7 +57,7 @@ class FakeRuntime implements Upstream {
   /** Path and options of each call, in order. */
   readonly calls: { path: string; request: Buffer; options: UpstreamCallOptions }[] = [];
   /** What a method answers instead. */
-  readonly instead = new Map<string, Buffer | Error>();
+  readonly instead = new Map<string, Buffer | Error | Promise<Buffer>>();
 
   get paths(): string[] {
     return this.calls.map(({ path }) => path);
@@ -64,7 +66,7 @@ class FakeRuntime implements Upstream {
   async unary(path: string, request: Buffer, options: UpstreamCallOptions = {}): Promise<UpstreamAnswer> {
     this.calls.push({ path, request, options });
     const method = path.slice(path.lastIndexOf('/') + 1);
-    const answer = this.instead.get(method) ?? this.#answer(method, request);
+    const answer = await (this.instead.get(method) ?? this.#answer(method, request));
     if (answer instanceof Error) throw answer;
     return { message: answer, initialMetadata: [], status: { code: 0, message: '', trailers: [] } };
   }
@@ -102,7 +104,7 @@ class FakeRuntime implements Upstream {
         id,
         state: states[container.state ?? 'CREATED'],
         exit_code: container.exitCode,
-        started_at: 500_000_000,
+        started_at: container.startedAt ?? 500_000_000,
         finished_at: 2_000_000_000,
       };
       return encodeMessage('ContainerStatusResponse', { status });
@@ -135,16 +137,18 @@ const origin: Origin = { path: '/runtime.v1.RuntimeService/CreateContainer', met
 const never = new AbortController().signal;
 const volatileAnnotations = new Set(['kubernetes.io/config.seen', 'example.com/seen']);
 
-function setUp(t: Test) {
+function setUp(t: Test, beforeContainer: CriRuntimeOptions['beforeContainer'] = async () => {}) {
   const fake = new FakeRuntime();
-  const runtime = new CriRuntime(fake, new ManualClock(), new Turns(), {
+  const clock = new ManualClock();
+  const turns = new Turns();
+  const runtime = new CriRuntime(fake, clock, turns, {
     creationTimeoutMs: 900_000,
     volatileAnnotations: [...volatileAnnotations],
-    beforeContainer: async () => {},
+    beforeContainer,
     isBeingStarted: (id) => id === 'starting',
   });
   const pod = new KubeletPod({ directory: t.testdir(), uid: 'uid-1' });
-  return { fake, runtime, pod };
+  return { fake, clock, turns, runtime, pod };
 }
 
 function known<F extends Fingerprint>(fingerprint: F | undefined): F {
@@ -176,6 +180,71 @@ t.test('a creation goes upstream in its own bytes and metadata, with Holdfast’
   const [call] = fake.calls;
   t.equal(call?.request, bytes);
   t.match(call, { path: origin.path, options: { metadata: origin.metadata, timeoutMs: 900_000, lane: 'work' } });
+});
+
+t.test('a start goes upstream in its own bytes and metadata, with Holdfast’s own time', async (t) => {
+  const { fake, runtime } = setUp(t);
+  const bytes = Buffer.from('start');
+  const asked: Origin = { path: '/runtime.v1.RuntimeService/StartContainer', metadata: [['x-caller', 'kubelet']] };
+  const { signal } = new AbortController();
+  fake.instead.set('StartContainer', Buffer.from('started'));
+  t.same((await runtime.start(bytes, asked, signal)).message, Buffer.from('started'));
+  const options = { metadata: asked.metadata, timeoutMs: 900_000, signal, lane: 'work' };
+  t.same(fake.calls, [{ path: asked.path, request: bytes, options }]);
+  const own = failure(2, 'exec: not found');
+  fake.instead.set('StartContainer', own);
+  t.equal(await runtime.start(bytes, asked, signal).catch((error: unknown) => error), own);
+});
+
+t.test('a creation that takes long is asked after, a start is not', async (t) => {
+  const { fake, clock, runtime, pod } = setUp(t);
+  const { bytes, fingerprint } = podRequest(pod);
+  for (const method of ['CreateContainer', 'StartContainer']) fake.instead.set(method, new Promise(() => {}));
+  void runtime.start(bytes, { ...origin, path: '/runtime.v1.RuntimeService/StartContainer' }, never);
+  await clock.advance(60_000);
+  t.same(fake.paths, ['/runtime.v1.RuntimeService/StartContainer']);
+  void runtime.create(bytes, fingerprint, origin, never);
+  await clock.advance(5_000);
+  t.same(fake.paths.slice(1), [origin.path, '/runtime.v1.RuntimeService/Version']);
+});
+
+t.test('a container is made once its log’s place is clear, and a pod sandbox at once', async (t) => {
+  const cleared: Fingerprint[] = [];
+  let clear = () => {};
+  const { fake, runtime, pod } = setUp(t, (fingerprint) => {
+    cleared.push(fingerprint);
+    return new Promise((resolve) => {
+      clear = resolve;
+    });
+  });
+  fake.instead.set('CreateContainer', encodeMessage('CreateContainerResponse', { container_id: 'made' }));
+  const ofPod = podRequest(pod);
+  t.equal((await runtime.create(ofPod.bytes, ofPod.fingerprint, origin, never)).id, 'made');
+  t.same(cleared, []);
+  const ofContainer = containerRequest(pod, 's1');
+  const made = runtime.create(ofContainer.bytes, ofContainer.fingerprint, origin, never);
+  await settle();
+  t.equal(fake.calls.length, 1);
+  t.same(cleared, [ofContainer.fingerprint]);
+  clear();
+  t.equal((await made).id, 'made');
+});
+
+t.test('whatever a creation ends with waits for its turn: many may come in one read', async (t) => {
+  for (const answer of [encodeMessage('CreateContainerResponse', { container_id: 'c1' }), failure(2, 'no')]) {
+    const { fake, turns, runtime, pod } = setUp(t);
+    const { bytes, fingerprint } = podRequest(pod);
+    fake.instead.set('CreateContainer', answer);
+    await Promise.all([turns.next(), turns.next()]);
+    let isOver = false;
+    const over = () => {
+      isOver = true;
+    };
+    const ended = runtime.create(bytes, fingerprint, origin, never).then(over, over);
+    for (let n = 0; n < 50; n++) await Promise.resolve();
+    t.notOk(isOver);
+    await ended;
+  }
 });
 
 t.test('a reserved name is told apart, and shown in the runtime’s own words', async (t) => {
@@ -223,7 +292,7 @@ t.test('any other error of a creation is the runtime’s own, and an answer with
   fake.instead.set('CreateContainer', lost);
   t.equal(await runtime.create(bytes, fingerprint, origin, never).catch((error: unknown) => error), lost);
   fake.instead.set('CreateContainer', Buffer.alloc(0));
-  await t.rejects(runtime.create(bytes, fingerprint, origin, never), EmptyIdError);
+  await t.rejects(runtime.create(bytes, fingerprint, origin, never), new EmptyIdError(origin.path));
 });
 
 interface Inside {
@@ -254,7 +323,9 @@ for (const [{ ready = true, inside }, condition] of podConditions) {
     t.equal(await runtime.conditionOf(subject('podSandbox', 's1')), condition);
     const isInhabited = inside !== undefined && inside !== 'CREATED';
     t.equal(await runtime.isInhabited(subject('podSandbox', 's1')), isInhabited);
+    const asked = fake.calls.length;
     t.equal(await runtime.isInhabited(subject('container', 'c2')), false);
+    t.equal(fake.calls.length, asked, 'nothing is in a container');
   });
 }
 
@@ -303,13 +374,22 @@ t.test('what the runtime does not know is absent, and what it cannot tell is its
 t.test('whoever asks for a look may end it', async (t) => {
   const { fake, runtime, pod } = setUp(t);
   const { signal } = new AbortController();
+  fake.pods.push({ id: 's1', ready: false, pod });
   await runtime.conditionOf(subject('podSandbox', 's1'), signal);
   await runtime.conditionOf(subject('container', 'c1', 's1'), signal);
+  await runtime.isInhabited(subject('podSandbox', 's1'), signal);
   const { bytes, fingerprint } = containerRequest(pod, 's1');
   await runtime.holderOf(fingerprint, bytes, origin, undefined, signal);
   await runtime.identify('c1', origin, signal);
   await runtime.stateOf('c1', origin, signal);
-  t.ok(fake.calls.length > 5);
+  fake.instead.set('UpdateContainerResources', Buffer.alloc(0));
+  await runtime.updateResources(subject('container', 'c1'), bytes, signal);
+  const asked = ['PodSandboxStatus', 'ListContainers', 'ContainerStatus', 'PodSandboxStatus', 'ListContainers'];
+  const more = ['ListContainers', 'ListContainers', 'ContainerStatus', 'UpdateContainerResources'];
+  t.same(
+    fake.paths.map((path) => path.slice(path.lastIndexOf('/') + 1)),
+    [...asked, ...more],
+  );
   for (const { path, options } of fake.calls) t.equal(options.signal, signal, path);
 });
 
@@ -537,6 +617,34 @@ t.test('whose container is started is told by a list, prefix of an id or not', a
   t.ok(fake.calls.every(({ options }) => (options.timeoutMs ?? 0) <= 120_000));
 });
 
+t.test('a container without all of a pod’s labels, or a name, is nobody’s', async (t) => {
+  const { fake, runtime, pod } = setUp(t);
+  const { config } = containerRequest(pod, 's1');
+  const all: Readonly<Record<string, string>> = config.labels;
+  fake.containers.push({ id: 'whole', podSandboxId: 's1', config });
+  for (const part of ['name', 'namespace', 'uid']) {
+    const { [`io.kubernetes.pod.${part}`]: _, ...labels } = all;
+    fake.containers.push({ id: part, podSandboxId: 's1', config: { ...config, labels } });
+    t.equal(await runtime.identify(part, origin, never), undefined, part);
+  }
+  t.ok(await runtime.identify('whole', origin, never));
+  const nameless = { id: 'nameless', pod_sandbox_id: 's1', labels: all };
+  fake.instead.set('ListContainers', encodeMessage('ListContainersResponse', { containers: [nameless] }));
+  t.equal(await runtime.identify('nameless', origin, never), undefined);
+});
+
+t.test('only a container with the id that was asked for is looked at, whatever else a runtime lists', async (t) => {
+  const { fake, runtime, pod } = setUp(t);
+  const { config } = containerRequest(pod, 's1');
+  const listed = (id: string, podSandboxId: string) => listedContainer({ id, podSandboxId, config });
+  const containers = [listed('c2-c1', 's2'), listed('c1-long', 's1')];
+  fake.instead.set('ListContainers', encodeMessage('ListContainersResponse', { containers }));
+  t.match(await runtime.identify('c1', origin, never), { podSandboxId: 's1' });
+  const asked = decodeMessage('ListContainersRequest', fake.calls[0]?.request ?? Buffer.alloc(0));
+  t.match(asked, { filter: { id: 'c1' } }, 'a list of all is long');
+  t.equal(await runtime.identify('long', origin, never), undefined);
+});
+
 t.test('a runtime that cannot say whose container it is, is not believed to know none', async (t) => {
   const { fake, runtime } = setUp(t);
   const down = failure(unavailable, 'connection refused');
@@ -554,6 +662,13 @@ t.test(
     t.end();
   },
 );
+
+t.test('a container that has exited and was never running is told apart: its start failed', async (t) => {
+  const { fake, runtime, pod } = setUp(t);
+  const { config } = containerRequest(pod, 's1');
+  fake.containers.push({ id: 'c1', podSandboxId: 's1', state: 'EXITED', exitCode: 128, startedAt: 0, config });
+  t.same(await runtime.stateOf('c1', origin, never), { state: 'exited', exitCode: 128, neverRan: true });
+});
 
 t.test('the state of a container is told, with the exit code of one that has exited', async (t) => {
   const { fake, runtime, pod } = setUp(t);
