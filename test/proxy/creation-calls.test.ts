@@ -1,84 +1,427 @@
+/** What comes of a taken creation or start: what the stores are asked for, and what the call is answered. */
 import { pino } from 'pino';
 import t, { type Test } from 'tap';
 import { Metrics } from '../../src/admin/metrics.js';
-import type { CreationRequest } from '../../src/cache/creation.js';
+import type { Creation, CreationRequest } from '../../src/cache/creation.js';
 import type { CreationStore } from '../../src/cache/creation-store.js';
 import { WaiterLeftError } from '../../src/cache/detached-call.js';
-import type { StartStore } from '../../src/cache/start-store.js';
+import { type Fingerprint, fingerprintContainer, fingerprintPodSandbox } from '../../src/cache/fingerprint.js';
+import type { Progress } from '../../src/cache/progress.js';
+import type { StartRequest, StartStore } from '../../src/cache/start-store.js';
 import { CreationCalls } from '../../src/proxy/creation-calls.js';
 import type { Origin } from '../../src/proxy/cri-runtime.js';
-import { podLogLinks } from '../../src/proxy/pod-log-links.js';
-import type { Status, TakenCall } from '../../src/proxy/taken-call.js';
-import type { UpstreamAnswer } from '../../src/proxy/upstream.js';
-import { encodeMessage, KubeletPod } from '../support/cri-client.js';
+import type { Metadata, Status, TakenCall } from '../../src/proxy/taken-call.js';
+import { type UpstreamAnswer, UpstreamStatusError } from '../../src/proxy/upstream.js';
+import { encodeMessage, KubeletPod, type PodOptions } from '../support/cri-client.js';
 import { ManualClock, settle } from '../support/manual-clock.js';
 
-/** Calls to a store that keeps every request waiting. */
+const service = '/runtime.v1.RuntimeService';
+const metadata: Metadata = [['x-client', 'kubelet']];
+const answer: UpstreamAnswer = {
+  message: Buffer.from('made'),
+  initialMetadata: [['x-runtime', 'yes']],
+  status: { code: 0, message: 'fine', trailers: [['cost', '3']] },
+};
+
+/** Something asked of a store. */
+interface Asked<Request> {
+  readonly request: Request;
+  /** What whoever leaves is told it waited for. */
+  progress: Progress | undefined;
+  /** @param made What is given; default: what was asked for. */
+  grant(made?: Fingerprint): Promise<void>;
+  fail(error: Error): Promise<void>;
+  /** What it was settled with. */
+  readonly settled: boolean[];
+}
+
+type Given = { creation: { fingerprint: Fingerprint | undefined }; made: { answer: UpstreamAnswer } } & {
+  answer: UpstreamAnswer;
+  settle(delivered: boolean): void;
+};
+
+/** A store whose requests are granted when the test says so. */
+function keeping<Request extends { readonly fingerprint?: Fingerprint }>(asked: Asked<Request>[]) {
+  return (request: Request, signal: AbortSignal): Promise<Given> =>
+    new Promise((resolve, reject) => {
+      const one: Asked<Request> = {
+        request,
+        progress: undefined,
+        settled: [],
+        grant(made = request.fingerprint) {
+          const settled = (delivered: boolean) => one.settled.push(delivered);
+          resolve({ creation: { fingerprint: made }, made: { answer }, answer, settle: settled });
+          return settle();
+        },
+        fail(error) {
+          reject(error);
+          return settle();
+        },
+      };
+      asked.push(one);
+      signal.addEventListener('abort', () => reject(new WaiterLeftError(one.progress)), { once: true });
+    });
+}
+
 function setUp(t: Test) {
   const clock = new ManualClock();
-  const asked: CreationRequest<Origin>[] = [];
+  const asked: Asked<CreationRequest<Origin>>[] = [];
+  const startsAsked: Asked<StartRequest<Origin> & { fingerprint?: Fingerprint }>[] = [];
+  /** Ids that somebody is known to have. */
+  const used: string[] = [];
+  const named = new Map<string, Partial<Creation<Origin, UpstreamAnswer>>>();
   const store = {
-    request(request: CreationRequest<Origin>, signal: AbortSignal) {
-      asked.push(request);
-      return new Promise((_, reject) => {
-        signal.addEventListener('abort', () => reject(new WaiterLeftError()), { once: true });
-      });
-    },
-    used() {},
+    request: keeping(asked),
+    used: (kind: string, id: string) => used.push(`${kind} ${id}`),
+    named: (kind: string, id: string) => named.get(`${kind} ${id}`),
   };
   const metrics = new Metrics();
-  const log = pino({ level: 'silent' });
+  const lines: Record<string, unknown>[] = [];
+  const log = pino({}, { write: (line: string) => lines.push(JSON.parse(line)) });
+  /** What was linked, and what linking waits for. */
+  const links: { given: [Fingerprint, Fingerprint][]; ready: Promise<void> } = { given: [], ready: Promise.resolve() };
   const calls = new CreationCalls(
     {
       store: store as unknown as CreationStore<Origin, UpstreamAnswer>,
-      starts: {} as StartStore<Origin, UpstreamAnswer>,
-      logs: podLogLinks(false, log),
+      starts: { request: keeping(startsAsked) } as unknown as StartStore<Origin, UpstreamAnswer>,
+      logs: {
+        given(wanted, made) {
+          links.given.push([wanted, made]);
+          return links.ready;
+        },
+        beforeContainer: async () => {},
+      },
       load: () => ({ hung: 0, limit: 8, pressure: new Map() }),
       clock,
       metrics,
       log,
     },
-    { volatileAnnotations: [], criticalNamespaces: ['kube-system'], wedgeAfterMs: 120_000 },
+    { volatileAnnotations: ['example.com/seen'], criticalNamespaces: ['kube-system'], wedgeAfterMs: 120_000 },
   );
-  const ended: Status[] = [];
-  const call = (namespace: string, timeoutMs: number | undefined): TakenCall => ({
-    path: '/runtime.v1.RuntimeService/RunPodSandbox',
-    metadata: [],
-    deadlineMs: timeoutMs === undefined ? undefined : clock.now() + timeoutMs,
-    request: encodeMessage(
-      'RunPodSandboxRequest',
-      new KubeletPod({ directory: t.testdir(), uid: 'u', namespace }).runPodSandboxRequest(),
-    ),
-    signal: new AbortController().signal,
-    keep() {},
-    sendInitialMetadata() {},
-    send: async () => {},
-    async end(status) {
-      ended.push(status);
-      return true;
-    },
-  });
-  return { clock, asked, metrics, calls, ended, call };
+  const directory = t.testdir();
+  const podRequest = (pod: Partial<PodOptions> = {}) =>
+    encodeMessage('RunPodSandboxRequest', new KubeletPod({ directory, uid: 'u', ...pod }).runPodSandboxRequest());
+  const containerRequest = (pod: Partial<PodOptions> = {}) => {
+    const request = new KubeletPod({ directory, uid: 'u', ...pod }).createContainerRequest('s1', { image: 'app' });
+    return encodeMessage('CreateContainerRequest', request);
+  };
+  const call = (
+    request: Buffer,
+    { timeoutMs, delivered = true, method = 'RunPodSandbox', fails }: CallOptions = {},
+  ) => {
+    /** What the downstream is sent, in order. */
+    const sent: unknown[] = [];
+    const over = new AbortController();
+    const taken: TakenCall = {
+      path: `${service}/${method}`,
+      metadata,
+      deadlineMs: timeoutMs === undefined ? undefined : clock.now() + timeoutMs,
+      request,
+      signal: over.signal,
+      keep() {},
+      sendInitialMetadata: (headers) => sent.push({ headers }),
+      send(message) {
+        if (fails !== undefined) throw fails;
+        sent.push(message);
+        return Promise.resolve();
+      },
+      async end(status) {
+        sent.push(status);
+        return delivered;
+      },
+    };
+    return { taken, sent, leave: () => over.abort() };
+  };
+  const waiting = async (kind: string) =>
+    (await metrics.waiters.get()).values.find(({ labels }) => labels.kind === kind)?.value ?? 0;
+  return {
+    clock,
+    asked,
+    startsAsked,
+    used,
+    named,
+    metrics,
+    lines,
+    links,
+    calls,
+    call,
+    podRequest,
+    containerRequest,
+    waiting,
+  };
 }
 
-t.test('a creation is as urgent as the time its caller has, and as the namespace of its pod', async (t) => {
-  const { asked, calls, call, clock } = setUp(t);
+interface CallOptions {
+  readonly timeoutMs?: number;
+  /** Whether the answer is known to have been got. */
+  readonly delivered?: boolean;
+  readonly method?: string;
+  /** What sending the message throws. */
+  readonly fails?: Error;
+}
+
+const startRequest = (containerId: string) => encodeMessage('StartContainerRequest', { container_id: containerId });
+
+t.test('a creation is asked for in its own bytes, and by what tells it from others', async (t) => {
+  const { calls, call, asked, podRequest, containerRequest } = setUp(t);
+  const none = { volatileAnnotations: new Set<string>() };
+  for (const [kind, bytes, fingerprint] of [
+    ['podSandbox', podRequest(), fingerprintPodSandbox(podRequest(), none)],
+    ['container', containerRequest(), fingerprintContainer(containerRequest(), none)],
+  ] as const) {
+    const { taken } = call(bytes, { method: 'Creates' });
+    void calls.create(taken, kind);
+    const request = asked.at(-1)?.request;
+    t.equal(request?.bytes, bytes);
+    t.same(request?.origin, { path: `${service}/Creates`, metadata });
+    t.equal(request?.fingerprint.digest, fingerprint?.digest);
+    t.same(request?.fingerprint.identity, fingerprint?.identity);
+  }
+});
+
+t.test('annotations that mean nothing make no difference', (t) => {
+  const { calls, call, asked, podRequest, containerRequest } = setUp(t);
+  for (const [kind, request] of [
+    ['podSandbox', podRequest],
+    ['container', containerRequest],
+  ] as const) {
+    for (const seen of ['1', '2']) {
+      void calls.create(call(request({ annotations: { 'example.com/seen': seen } })).taken, kind);
+    }
+    const [one, two] = asked.splice(0);
+    t.equal(one?.request.fingerprint.digest, two?.request.fingerprint.digest, kind);
+  }
+  t.end();
+});
+
+t.test('what cannot be told from others is left to the runtime', (t) => {
+  const { calls, call, asked, startsAsked, used } = setUp(t);
+  t.equal(calls.create(call(Buffer.alloc(0)).taken, 'podSandbox'), undefined);
+  t.equal(calls.create(call(Buffer.from([0x0a, 0xff])).taken, 'container'), undefined);
+  t.equal(calls.start(call(Buffer.alloc(0)).taken), undefined);
+  t.same([...asked, ...startsAsked, ...used], []);
+  t.end();
+});
+
+t.test('a creation is as urgent as the time its caller has, and as its pod', async (t) => {
+  const { asked, calls, call, clock, podRequest, containerRequest } = setUp(t);
   await clock.advance(5_000);
-  void calls.create(call('default', 8_000), 'podSandbox');
-  void calls.create(call('kube-system', undefined), 'podSandbox');
-  await settle();
-  t.match(asked[0]?.urgency, { importance: undefined, deadlineMs: 8_000 });
-  t.match(asked[1]?.urgency, { importance: 'critical', deadlineMs: undefined });
+  const staticPod = { annotations: { 'kubernetes.io/config.source': 'file' } };
+  void calls.create(call(podRequest(), { timeoutMs: 8_000 }).taken, 'podSandbox');
+  void calls.create(call(podRequest({ namespace: 'kube-system' })).taken, 'podSandbox');
+  void calls.create(call(podRequest(staticPod)).taken, 'podSandbox');
+  void calls.create(call(containerRequest({ ...staticPod, namespace: 'kube-system' })).taken, 'container');
+  void calls.create(call(containerRequest({ namespace: 'kube-system' })).taken, 'container');
+  t.same(
+    asked.map(({ request }) => request.urgency),
+    [
+      { importance: undefined, deadlineMs: 8_000 },
+      { importance: 'critical', deadlineMs: undefined },
+      { importance: 'static', deadlineMs: undefined },
+      { importance: 'static', deadlineMs: undefined },
+      { importance: 'critical', deadlineMs: undefined },
+    ],
+  );
+});
+
+t.test('a container shows that its pod sandbox is somebody’s, a pod sandbox shows nothing', (t) => {
+  const { used, calls, call, podRequest, containerRequest } = setUp(t);
+  void calls.create(call(podRequest()).taken, 'podSandbox');
+  t.same(used, []);
+  void calls.create(call(containerRequest()).taken, 'container');
+  t.same(used, ['podSandbox s1']);
+  t.end();
+});
+
+t.test('a request too large to be compared is counted, by kind', async (t) => {
+  const { metrics, calls, call, containerRequest } = setUp(t);
+  void calls.create(call(containerRequest()).taken, 'container');
+  t.equal((await metrics.tooLarge.get()).values.length, 0);
+  // An empty port mapping of the pod sandbox's config, as often as a request is read at the most.
+  const config = encodeMessage('CreateContainerRequest', { sandbox_config: { port_mappings: Array(65_537).fill({}) } });
+  void calls.create(call(Buffer.concat([containerRequest(), config])).taken, 'container');
+  t.match((await metrics.tooLarge.get()).values, [{ labels: { kind: 'container' }, value: 1 }]);
+});
+
+for (const delivered of [true, false]) {
+  t.test(`a grant goes down as the runtime gave it, and is settled: ${delivered ? '' : 'not '}delivered`, async (t) => {
+    const { asked, startsAsked, clock, calls, call, podRequest, waiting } = setUp(t);
+    const creation = call(podRequest(), { delivered, timeoutMs: 8_000 });
+    const created = calls.create(creation.taken, 'podSandbox');
+    const start = call(startRequest('c1'), { delivered, timeoutMs: 8_000 });
+    const started = calls.start(start.taken);
+    t.same([await waiting('podSandbox'), await waiting('start')], [1, 1]);
+    t.same([...creation.sent, ...start.sent], []);
+    await asked[0]?.grant();
+    await startsAsked[0]?.grant();
+    await Promise.all([created, started]);
+    for (const { sent } of [creation, start]) {
+      t.same(sent, [{ headers: answer.initialMetadata }, answer.message, answer.status]);
+    }
+    t.same([asked[0]?.settled, startsAsked[0]?.settled], [[delivered], [delivered]]);
+    t.same([await waiting('podSandbox'), await waiting('start')], [0, 0]);
+    t.equal(clock.pending, 0);
+  });
+}
+
+t.test('what cannot be sent is settled as not delivered, and the call ends', async (t) => {
+  const { asked, calls, call, podRequest, waiting } = setUp(t);
+  const { taken, sent } = call(podRequest(), { fails: new Error('too long') });
+  const done = calls.create(taken, 'podSandbox');
+  await asked[0]?.grant();
+  await done;
+  t.same(asked[0]?.settled, [false]);
+  t.match(sent.at(-1), { code: 13, message: 'too long' });
+  t.equal(await waiting('podSandbox'), 0);
+});
+
+t.test('a container is answered once its log is linked to that of the one that was made', async (t) => {
+  const { asked, links, calls, call, containerRequest } = setUp(t);
+  let link = () => {};
+  links.ready = new Promise((resolve) => {
+    link = resolve;
+  });
+  const { taken, sent } = call(containerRequest());
+  const done = calls.create(taken, 'container');
+  const made = { ...asked[0]?.request.fingerprint, key: 'another' } as Fingerprint;
+  await asked[0]?.grant(made);
+  t.same(sent, []);
+  t.equal(links.given[0]?.[0], asked[0]?.request.fingerprint);
+  t.equal(links.given[0]?.[1], made);
+  link();
+  await done;
+  t.equal(sent.length, 3);
+});
+
+t.test('a start of a container of which nothing is known is asked for by its id', async (t) => {
+  const { startsAsked, used, clock, calls, call } = setUp(t);
+  await clock.advance(5_000);
+  const bytes = startRequest('c1');
+  void calls.start(call(bytes, { method: 'StartContainer', timeoutMs: 9_000 }).taken);
+  t.same(used, ['container c1']);
+  t.same(startsAsked[0]?.request, {
+    containerId: 'c1',
+    bytes,
+    origin: { path: `${service}/StartContainer`, metadata },
+    known: undefined,
+    urgency: { importance: undefined, deadlineMs: 9_000 },
+  });
+});
+
+t.test('a start of a container that was made here has its whole id, its identity and its importance', (t) => {
+  const { startsAsked, used, named, calls, call, containerRequest } = setUp(t);
+  const fingerprint = fingerprintContainer(containerRequest({ namespace: 'kube-system' }), {
+    volatileAnnotations: new Set(),
+  });
+  if (fingerprint === undefined) throw new Error('not a creation');
+  named.set('container c1', { fingerprint, podSandboxId: 's1', made: { id: 'c1-long', answer } });
+  void calls.start(call(startRequest('c1')).taken);
+  t.same(used, ['container c1-long']);
+  const { containerId, known, urgency } = startsAsked[0]?.request ?? {};
+  t.equal(containerId, 'c1-long');
+  t.same(known, { family: fingerprint.family, attempt: 0, podSandboxId: 's1' });
+  t.same(urgency, { importance: 'critical', deadlineMs: undefined });
+
+  named.set('container c2', { fingerprint, podSandboxId: 's1', made: undefined });
+  void calls.start(call(startRequest('c2')).taken);
+  t.equal(startsAsked[1]?.request.containerId, 'c2', 'one that is not known to be made is called as it was named');
+  t.end();
+});
+
+t.test('a start of a static pod’s container is as important as the pod', (t) => {
+  const { startsAsked, named, calls, call, containerRequest } = setUp(t);
+  const bytes = containerRequest({ annotations: { 'kubernetes.io/config.source': 'file' } });
+  const fingerprint = fingerprintContainer(bytes, { volatileAnnotations: new Set() });
+  if (fingerprint === undefined) throw new Error('not a creation');
+  named.set('container c1', { fingerprint, podSandboxId: 's1', made: { id: 'c1', answer } });
+  void calls.start(call(startRequest('c1')).taken);
+  t.equal(startsAsked[0]?.request.urgency?.importance, 'static');
+  t.end();
+});
+
+t.test('an error goes down as the runtime said it, and nobody waits any more', async (t) => {
+  const { asked, clock, calls, call, podRequest, lines, waiting } = setUp(t);
+  const { taken, sent } = call(podRequest(), { timeoutMs: 8_000 });
+  const done = calls.create(taken, 'podSandbox');
+  const status: Status = { code: 9, message: 'no', trailers: [['why', 'not']] };
+  await asked[0]?.fail(new UpstreamStatusError(status, metadata));
+  await done;
+  t.same(sent, [{ headers: metadata }, status]);
+  t.same(lines, []);
+  t.equal(await waiting('podSandbox'), 0);
+  t.equal(clock.pending, 0);
 });
 
 t.test('a waiter counts until it is told, and is told once', async (t) => {
-  const { calls, call, clock, ended, metrics } = setUp(t);
-  const done = calls.create(call('default', 8_000), 'podSandbox');
-  const waiters = async () => /holdfast_waiters\{kind="podSandbox"\} (\d)/.exec(await metrics.registry.metrics())?.[1];
-  t.equal(await waiters(), '1');
-  await clock.advance(7_200);
+  const { asked, calls, call, clock, podRequest, metrics, lines, waiting } = setUp(t);
+  const { taken, sent } = call(podRequest(), { timeoutMs: 8_000 });
+  const done = calls.create(taken, 'podSandbox');
+  t.equal(await waiting('podSandbox'), 1);
+  await clock.advance(7_199);
+  t.same(sent, []);
+  await clock.advance(1);
   await done;
-  t.same(ended, [{ code: 4, message: 'holdfast: this pod sandbox is still waited for', trailers: [] }]);
-  t.equal(await waiters(), '0');
+  const message = 'holdfast: this pod sandbox is still waited for';
+  t.same(sent, [{ code: 4, message, trailers: [] }]);
+  t.equal(await waiting('podSandbox'), 0);
+  t.equal(clock.pending, 0);
+  t.same(asked[0]?.settled, []);
+  t.match((await metrics.told.get()).values, [{ labels: { kind: 'podSandbox', waits_for: 'unknown' }, value: 1 }]);
+  t.match(lines, [
+    {
+      ...{ level: 30, msg: 'waiter told', told: message, kind: 'podSandbox' },
+      ...{ namespace: 'default', name: 'web-0', uid: 'u', attempt: 0 },
+    },
+  ]);
+});
+
+t.test('a waiter is told what it waits for, and that is counted', async (t) => {
+  const { asked, startsAsked, calls, call, clock, podRequest, containerRequest, metrics, lines } = setUp(t);
+  const told = async (promise: Promise<void> | undefined) => {
+    await clock.advance(7_200);
+    await promise;
+  };
+  const sinceMs = clock.now();
+  const running = call(podRequest(), { timeoutMs: 8_000 });
+  const ran = calls.create(running.taken, 'podSandbox');
+  if (asked[0]) asked[0].progress = { at: 'running', sinceMs };
+  await told(ran);
+  t.match(running.sent, [{ code: 4, message: /still making this pod sandbox after 7 s/ }]);
+
+  const queued = call(startRequest('c1'), { timeoutMs: 8_000 });
+  const started = calls.start(queued.taken);
+  if (startsAsked[0]) startsAsked[0].progress = { at: 'queued', sinceMs, behind: 14 };
+  await told(started);
+  t.match(queued.sent, [{ code: 4, message: /queued for 14 s behind 14 \(limit 8\)/ }]);
+
+  const stuck = call(containerRequest(), { timeoutMs: 8_000 });
+  const created = calls.create(stuck.taken, 'container');
+  const reserved = { what: 'name', id: 'x', sinceMs: sinceMs - 120_000, error: undefined } as const;
+  if (asked[1]) asked[1].progress = { at: 'waiting', sinceMs, for: reserved };
+  await told(created);
+  t.match(stuck.sent, [{ code: 4, message: /will not get free by itself/ }]);
+
+  t.match((await metrics.told.get()).values, [
+    { labels: { kind: 'podSandbox', waits_for: 'running' }, value: 1 },
+    { labels: { kind: 'start', waits_for: 'queued' }, value: 1 },
+    { labels: { kind: 'container', waits_for: 'name' }, value: 1 },
+  ]);
+  t.match(lines, [
+    { kind: 'podSandbox', name: 'web-0' },
+    { kind: 'start', id: 'c1' },
+    { kind: 'container', container: 'app' },
+  ]);
+});
+
+t.test('who has left is told nothing', async (t) => {
+  const { calls, call, clock, podRequest, metrics, lines, waiting } = setUp(t);
+  const { taken, sent, leave } = call(podRequest(), { timeoutMs: 8_000 });
+  const done = calls.create(taken, 'podSandbox');
+  leave();
+  await done;
+  t.same(sent, []);
+  t.same(lines, []);
+  t.equal((await metrics.told.get()).values.length, 0);
+  t.equal(await waiting('podSandbox'), 0);
   t.equal(clock.pending, 0);
 });
