@@ -1,68 +1,27 @@
 /** What is forwarded as it came, what is looked at and what is taken, and what is told of peers that misbehave. */
-import { pino } from 'pino';
 import t from 'tap';
-import { Metrics } from '../../src/admin/metrics.js';
-import { defaults } from '../../src/config/defaults.js';
-import { newCore } from '../../src/proxy/core.js';
-import type { TakenCall } from '../../src/proxy/taken-call.js';
-import type { Upstream, UpstreamAnswer } from '../../src/proxy/upstream.js';
 import { encodeMessage } from '../support/cri-client.js';
-import { ManualClock, settle } from '../support/manual-clock.js';
-
-const service = '/runtime.v1.RuntimeService';
+import { settle } from '../support/manual-clock.js';
+import {
+  containerMade,
+  createContainer,
+  heldContainer,
+  listOf,
+  passed,
+  podSandboxMade,
+  runPodSandbox,
+  service,
+  setUp,
+  withId,
+} from './core-rig.js';
 
 function stage() {
-  const clock = new ManualClock();
-  const metrics = new Metrics();
-  const lines: Record<string, unknown>[] = [];
-  const log = pino({}, { write: (line: string) => lines.push(JSON.parse(line)) });
-  /** The runtime's unanswered calls. */
-  const asked: { path: string; answer: (message: Buffer) => void }[] = [];
-  const upstream: Upstream = {
-    unary: (path) =>
-      new Promise<UpstreamAnswer>((resolve) => {
-        const status = { code: 0, message: '', trailers: [] };
-        asked.push({ path, answer: (message) => resolve({ message, initialMetadata: [], status }) });
-      }),
-    serverStream() {
-      throw new Error('no streams here');
-    },
-    close() {},
-  };
-  const config = { ...defaults, listen: '', runtime: '' };
-  const readPressure = () => ({ avg10: 0, stalledMs: 0 });
-  const { handlers, close } = newCore(config, { log, clock, metrics, upstream, readPressure });
-  const take = (method: string, request: Buffer) => {
-    const leave = new AbortController();
-    const sent: unknown[] = [];
-    const call: TakenCall = {
-      path: `${service}/${method}`,
-      metadata: [],
-      deadlineMs: undefined,
-      request,
-      signal: leave.signal,
-      keep() {},
-      sendInitialMetadata() {},
-      async send(message) {
-        sent.push(message);
-      },
-      async end(status) {
-        sent.push(status.code);
-        return true;
-      },
-    };
-    return { done: handlers.take(call), sent, leave: () => leave.abort('cancelled') };
-  };
+  const rig = setUp();
+  const { handlers } = rig;
   const decide = (method: string) => handlers.decide(`${service}/${method}`);
-  return { handlers, decide, take, asked, metrics, lines, close };
+  const observe = (method: string, request: Buffer) => handlers.observe(`${service}/${method}`, request);
+  return { ...rig, decide, observe };
 }
-
-const pod = { metadata: { name: 'web', uid: 'uid', namespace: 'default', attempt: 0 } };
-const createContainer = encodeMessage('CreateContainerRequest', {
-  pod_sandbox_id: 'sandbox',
-  config: { metadata: { name: 'app', attempt: 0 } },
-  sandbox_config: pod,
-});
 
 t.test('what makes or starts something and events are taken, ids in a request looked at, the rest is passed', (t) => {
   const { decide, handlers } = stage();
@@ -82,8 +41,8 @@ t.test('reports of containers are taken only while a container is being made or 
   const { decide, handlers, take, asked, close } = stage();
   t.equal(decide('ListContainers'), 'report');
   t.equal(handlers.takesLate?.(), false);
-  const { done, leave } = take('CreateContainer', createContainer);
-  for (let turn = 0; turn < 5; turn += 1) await settle();
+  const { done, leave } = take('CreateContainer', createContainer());
+  await passed();
   t.equal(asked.length, 1);
   t.equal(decide('ListContainers'), 'take');
   t.equal(decide('PodSandboxStatus'), 'take');
@@ -91,21 +50,24 @@ t.test('reports of containers are taken only while a container is being made or 
   t.equal(handlers.takesLate?.(), true);
   leave();
   await done;
-  asked[0]?.answer(encodeMessage('CreateContainerResponse', { container_id: 'made' }));
-  for (let turn = 0; turn < 5; turn += 1) await settle();
+  await asked[0]?.answer(containerMade('made'));
   t.equal(decide('ListContainers'), 'take', 'it is hidden');
   close();
 });
 
 t.test('calls are counted by method and by what is done with them', async (t) => {
-  const { decide, handlers, metrics } = stage();
+  const rig = stage();
+  const { decide, handlers, metrics } = rig;
   for (const method of ['Version', 'Version', 'RunPodSandbox', 'ListContainers']) decide(method);
   handlers.decide('/some.Other/Method');
+  await heldContainer(rig);
+  decide('ListContainers');
   const text = await metrics.registry.metrics();
   for (const [method, handling, count] of [
     ['Version', 'passed', 2],
     ['RunPodSandbox', 'taken', 1],
     ['ListContainers', 'passed', 1],
+    ['ListContainers', 'taken', 1],
     ['other', 'passed', 1],
   ] as const) {
     const line = text.split('\n').find((each) => each.includes(`"${method}"`) && each.includes(`"${handling}"`));
@@ -122,23 +84,179 @@ t.test('what makes nothing that can be told apart goes to the runtime as it came
   ] as const) {
     const { take, asked } = stage();
     const { done, sent } = take(method, request);
-    for (let turn = 0; turn < 5; turn += 1) await settle();
-    asked[0]?.answer(Buffer.from('answer'));
+    await passed();
+    t.match(asked, [{ method, request }]);
+    await asked[0]?.answer(Buffer.from('answer'));
     await done;
     t.same(sent, [Buffer.from('answer'), 0], method);
+    t.equal(asked.length, 1);
   }
 });
 
-t.test('a call that fails inside Holdfast is ended, and said with its path', async (t) => {
-  const { take, lines } = stage();
-  const { done, sent } = take('GetContainerEvents', Buffer.alloc(0));
+t.test('two calls that make or start something begin in one turn, others at once', async (t) => {
+  const creations = stage();
+  for (const uid of ['a', 'b', 'c']) creations.take('RunPodSandbox', runPodSandbox(uid));
+  creations.take('ListContainers');
+  creations.take('UpdateRuntimeConfig');
+  const soon = async () => {
+    for (let n = 0; n < 50; n++) await Promise.resolve();
+  };
+  const methods = ({ asked }: typeof creations) => asked.map(({ method }) => method).sort();
+  await soon();
+  t.same(methods(creations), ['ListContainers', 'RunPodSandbox', 'RunPodSandbox', 'UpdateRuntimeConfig']);
+  await settle();
+  await settle();
+  t.equal(creations.asked.length, 5);
+
+  const starts = stage();
+  for (const id of ['a', 'b', 'c']) starts.take('StartContainer', withId(id));
+  await soon();
+  t.same(methods(starts), ['ListContainers', 'ListContainers'], 'whose containers they are is asked');
+  await settle();
+  await settle();
+  t.equal(starts.asked.length, 3);
+  for (const { close } of [creations, starts]) close();
+});
+
+t.test('a hidden container that somebody uses is hidden no more', async (t) => {
+  const rig = stage();
+  await heldContainer(rig);
+  t.equal(rig.observe('ExecSync', Buffer.alloc(0)), undefined, 'no id, no use');
+  t.equal(rig.observe('ExecSync', withId('c2')), undefined);
+  t.equal(rig.decide('ListContainers'), 'take');
+  t.equal(rig.observe('ExecSync', withId('c1')), undefined, 'how it ends says nothing');
+  t.equal(rig.decide('ListContainers'), 'report');
+});
+
+t.test('what is ended is forgotten once the runtime has said that it is', async (t) => {
+  const rig = stage();
+  await heldContainer(rig);
+  t.equal(rig.observe('RemoveContainer', Buffer.alloc(0)), undefined);
+  const over = rig.observe('RemoveContainer', withId('c1'));
+  t.equal(rig.decide('ListContainers'), 'take');
+  over?.(false);
+  t.equal(rig.decide('ListContainers'), 'take', 'it was refused');
+  over?.(true);
+  t.equal(rig.decide('ListContainers'), 'report');
+});
+
+t.test('a start whose container was stopped is not answered again', async (t) => {
+  const rig = stage();
+  const first = rig.take('StartContainer', withId('c1'), false);
+  await passed();
+  await rig.last('ListContainers').answer();
+  await rig.last('StartContainer').answer();
+  await first.done;
+  rig.take('StartContainer', withId('c1'));
+  await passed();
+  await rig.last('ContainerStatus').answer();
+  await rig.last('ListContainers').answer();
+  await rig.last('StartContainer').answer();
+
+  const second = rig.take('StartContainer', withId('c2'), false);
+  await passed();
+  await rig.last('ListContainers').answer();
+  await rig.last('StartContainer').answer();
+  await second.done;
+  rig.observe('StopContainer', withId('c2'))?.(true);
+  rig.take('StartContainer', withId('c2'));
+  await passed();
+  t.equal(rig.asked.at(-1)?.method, 'ListContainers', 'it begins anew');
+  rig.close();
+});
+
+for (const [how, look] of [
+  ['forwarded', (rig: ReturnType<typeof stage>) => rig.observe('PodSandboxStatus', withId('s1'))],
+  ['taken', (rig: ReturnType<typeof stage>) => rig.take('PodSandboxStatus', withId('s1'))],
+] as const) {
+  t.test(`a look at a pod sandbox that was answered shows that its id has arrived (${how})`, async (t) => {
+    const rig = stage();
+    const { done } = rig.take('RunPodSandbox', runPodSandbox());
+    await passed();
+    await rig.last('RunPodSandbox').answer(podSandboxMade('s1'));
+    await done;
+    look(rig);
+    rig.take('RunPodSandbox', runPodSandbox());
+    await passed();
+    t.equal(rig.asked.at(-1)?.method, 'RunPodSandbox', 'another one is wanted');
+    rig.close();
+  });
+
+  t.test(`a look at a pod sandbox that nobody was answered shows nothing (${how})`, async (t) => {
+    const rig = stage();
+    const { done, leave } = rig.take('RunPodSandbox', runPodSandbox());
+    await passed();
+    leave();
+    await done;
+    await rig.last('RunPodSandbox').answer(podSandboxMade('s1'));
+    look(rig);
+    const again = rig.take('RunPodSandbox', runPodSandbox());
+    await passed();
+    const ready = encodeMessage('PodSandboxStatusResponse', { status: { id: 's1', state: 'SANDBOX_READY' } });
+    await rig.last('PodSandboxStatus').answer(ready);
+    await again.done;
+    t.same(again.sent, [podSandboxMade('s1'), 0]);
+    rig.close();
+  });
+}
+
+t.test('a report that is taken loses what is hidden', async (t) => {
+  const rig = stage();
+  await heldContainer(rig);
+  const { done, sent } = rig.take('ListContainers');
+  await passed();
+  await rig.last('ListContainers').answer(listOf('c0', 'c1'));
   await done;
-  t.same(sent, [13]);
+  t.same(sent, [listOf('c0'), 0]);
+  rig.close();
+});
+
+t.test('an unknown method has nothing to be noted', (t) => {
+  const { handlers } = stage();
+  t.equal(handlers.observe('/some.Other/Method', withId('c1')), undefined);
+  t.end();
+});
+
+t.test('events of a container wait until it is somebody’s', async (t) => {
+  const rig = stage();
+  const { done, sent } = rig.take('GetContainerEvents');
+  await heldContainer(rig);
+  const event = encodeMessage('ContainerEventResponse', { container_id: 'c1' });
+  await rig.subscriptions[0]?.send(event);
+  t.same(sent, []);
+  rig.observe('ExecSync', withId('c1'));
+  await passed();
+  t.same(sent, [event]);
+  await rig.subscriptions[0]?.end();
+  await done;
+  t.same(sent, [event, 0]);
+});
+
+t.test('a call that fails inside Holdfast is ended, and said with its path', async (t) => {
+  const { handlers, lines } = stage();
+  const ended: unknown[] = [];
+  await handlers.take({
+    path: `${service}/RunPodSandbox`,
+    get request(): Buffer {
+      throw new Error('no request');
+    },
+    metadata: [],
+    deadlineMs: undefined,
+    signal: new AbortController().signal,
+    keep() {},
+    sendInitialMetadata() {},
+    async send() {},
+    async end(status) {
+      ended.push(status);
+      return true;
+    },
+  });
+  t.same(ended, [{ code: 13, message: 'no request', trailers: [] }]);
   t.match(lines, [
     {
       level: 50,
-      path: `${service}/GetContainerEvents`,
-      error: 'Error: no streams here',
+      path: `${service}/RunPodSandbox`,
+      error: 'Error: no request',
       msg: 'a taken call failed inside Holdfast',
     },
   ]);
