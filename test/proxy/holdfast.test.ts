@@ -1,6 +1,14 @@
-/** The socket file of a whole Holdfast while the runtime is restarted, and while somebody tidies up. */
-import { chmodSync, chownSync, lstatSync, rmSync } from 'node:fs';
-import t from 'tap';
+/** A whole Holdfast: its socket file while the runtime is restarted and somebody tidies up, and what is left when it ends. */
+import { once } from 'node:events';
+import { chmodSync, chownSync, lstatSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, Server, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { pino } from 'pino';
+import t, { type Test } from 'tap';
+import { defaults } from '../../src/config/defaults.js';
+import { startHoldfast } from '../../src/proxy/holdfast.js';
+import { ManualClock, settle } from '../support/manual-clock.js';
 import { Rig } from '../support/rig.js';
 
 const isRoot = process.geteuid?.() === 0;
@@ -38,4 +46,90 @@ t.test('a deleted socket file is made again within a second, and who is connecte
   t.equal((await newcomer.call('Version')).version, '0.1.0');
   t.equal((await rig.client.call('Version')).version, '0.1.0');
   t.equal(rig.lines.filter(({ msg }) => msg === 'connection opened').length, 2);
+});
+
+t.test('the socket has the mode that is asked for, whatever the runtime’s has', async (t) => {
+  const rig = await Rig.start(t, { config: { socketMode: 0o640 } });
+  t.equal(lstatSync(rig.config.listen).mode & 0o777, 0o640);
+});
+
+t.test('a connection that cannot be accepted is said, and ends nothing', async (t) => {
+  const servers: Server[] = [];
+  const note = (server: Server) => servers.push(server);
+  const listening = Server.prototype.listen;
+  t.teardown(() => {
+    Server.prototype.listen = listening;
+  });
+  Server.prototype.listen = function (this: Server, ...args: Parameters<Server['listen']>) {
+    note(this);
+    return listening.apply(this, args);
+  } as typeof listening;
+  const rig = await Rig.start(t, { runtimeUp: false });
+  servers[0]?.emit('error', new Error('accept EMFILE'));
+  t.match(
+    rig.lines.filter(({ msg }) => msg === 'accept failed'),
+    [{ level: 50, error: 'Error: accept EMFILE' }],
+  );
+});
+
+/** Paths in a folder of its own, a clock, and what is logged; nothing listens. */
+function scene(t: Test) {
+  const directory = mkdtempSync(path.join(tmpdir(), 'hf-'));
+  t.teardown(() => rmSync(directory, { recursive: true }));
+  const lines: Record<string, unknown>[] = [];
+  const log = pino({}, { write: (line: string) => lines.push(JSON.parse(line)) });
+  const clock = new ManualClock();
+  const config = {
+    ...defaults,
+    listen: path.join(directory, 'holdfast.sock'),
+    runtime: path.join(directory, 'runtime.sock'),
+  };
+  return { lines, log, clock, config };
+}
+
+t.test('where it cannot listen it says why, and leaves the runtime alone', async (t) => {
+  const { lines, log, clock, config } = scene(t);
+  writeFileSync(config.listen, 'not a socket');
+  const connected: Socket[] = [];
+  const runtime = createServer((socket) => connected.push(socket.on('error', () => {}).resume())).listen(
+    config.runtime,
+  );
+  t.teardown(() => runtime.close());
+  await once(runtime, 'listening');
+  await t.rejects(startHoldfast(config, { log, clock }), { name: 'ListenError' });
+  for (let turn = 0; turn < 20; turn++) await settle();
+  t.ok(connected.every(({ readableEnded, destroyed }) => readableEnded || destroyed));
+  t.same(lines, []);
+  t.equal(clock.pending, 0);
+});
+
+t.test('where it cannot listen it does not go on looking for a runtime', async (t) => {
+  const { lines, log, clock, config } = scene(t);
+  mkdirSync(config.listen);
+  await t.rejects(startHoldfast(config, { log, clock }), { name: 'ListenError' });
+  for (let turn = 0; turn < 20; turn++) await settle();
+  t.same(lines, []);
+  t.equal(clock.pending, 0);
+});
+
+t.test('when it ends, nobody looks for a runtime that is not there or speaks of it', async (t) => {
+  const rig = await Rig.start(t, { runtimeUp: false });
+  await rig.logged(({ msg }) => msg === 'the runtime is not there: calls wait for it');
+  await rig.holdfast?.close();
+  t.equal(rig.clock.pending, 0);
+});
+
+t.test('when it ends, its own connections to the runtime do too', async (t) => {
+  const { log, clock, config } = scene(t);
+  const connected: Promise<unknown>[] = [];
+  const runtime = createServer((socket) => {
+    connected.push(once(socket.on('error', () => {}).resume(), 'close'));
+  }).listen(config.runtime);
+  t.teardown(() => runtime.close());
+  await once(runtime, 'listening');
+  const holdfast = await startHoldfast(config, { log, clock });
+  while (connected.length === 0) await settle();
+  await holdfast.close();
+  await Promise.all(connected);
+  t.equal(clock.pending, 0);
 });
