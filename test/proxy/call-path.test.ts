@@ -81,6 +81,7 @@ t.test('what makes nothing that can be told apart goes to the runtime as it came
     ['CreateContainer', Buffer.from([0x0a, 0xff])],
     ['StartContainer', Buffer.alloc(0)],
     ['UpdateRuntimeConfig', Buffer.from('any')],
+    ['AddedLater', Buffer.from('any')],
   ] as const) {
     const { take, asked } = stage();
     const { done, sent } = take(method, request);
