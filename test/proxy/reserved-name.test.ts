@@ -180,6 +180,18 @@ const others: readonly Answer[] = [
     text: `creating mount /error attempting to watch for sandbox k8s_${pod}: no longer found: ${crioPod}`,
   },
   {
+    from: 'CRI-O’s words of its load behind others',
+    code: unknown,
+    text: `creating mount /${stalled} unknown: context deadline exceeded: ${crioPod}`,
+  },
+  {
+    from: 'CRI-O’s words of a name that was cleaned up behind others',
+    code: unknown,
+    text:
+      `creating mount /failed to get ID of pod with reserved name (k8s_${pod}), after failing to reserve name with ` +
+      'name is not reserved: name is not reserved',
+  },
+  {
     from: 'another name that is reserved',
     code: unknown,
     text: `error attempting to watch for sandbox k8s_${pod}: hostname is reserved`,
