@@ -39,7 +39,7 @@ export class StalledCreations {
     const leave = () => {
       this.#settledMs = this.#clock.now() + this.#longestMs;
     };
-    options.signal?.addEventListener('abort', leave, { once: true });
+    options.signal?.addEventListener('abort', leave);
     try {
       return await this.#ask(path, bytes, options);
     } finally {
@@ -84,7 +84,7 @@ export class StalledCreations {
         signal.removeEventListener('abort', cancel);
         resolve();
       });
-      signal.addEventListener('abort', cancel, { once: true });
+      signal.addEventListener('abort', cancel);
     });
   }
 }
