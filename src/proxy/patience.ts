@@ -19,7 +19,7 @@ export class Patience {
     this.#call = call;
     this.signal = this.#abort.signal;
     if (call.signal.aborted) this.#over();
-    else call.signal.addEventListener('abort', this.#over, { once: true });
+    else call.signal.addEventListener('abort', this.#over);
     const leftMs = call.deadlineMs === undefined ? undefined : call.deadlineMs - clock.now();
     this.#cancelTimer = leftMs === undefined ? () => {} : clock.after(leftMs - keptMs(leftMs), this.#over);
   }

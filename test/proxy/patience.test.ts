@@ -53,14 +53,28 @@ t.test('18: a call that was over before is over', async (t) => {
   const clock = new ManualClock();
   const { taken, over } = call(clock, undefined);
   over();
-  t.equal(new Patience(taken, clock).signal.aborted, true);
+  const patience = new Patience(taken, clock);
+  t.equal(patience.signal.aborted, true);
+  t.equal(patience.hasRunOut, false);
 });
 
 t.test('18: who has no deadline waits', async (t) => {
   const clock = new ManualClock();
   const patience = new Patience(call(clock, undefined).taken, clock);
+  t.equal(clock.pending, 0);
   await clock.advance(10_000_000);
   t.equal(patience.signal.aborted, false);
+  patience.close();
+});
+
+t.test('18: a call whose deadline has passed is told at once', async (t) => {
+  const clock = new ManualClock();
+  const { taken } = call(clock, 4_000);
+  clock.skip(5_000);
+  const patience = new Patience(taken, clock);
+  t.equal(patience.hasRunOut, false);
+  await clock.advance(0);
+  t.equal(patience.hasRunOut, true);
 });
 
 t.test('an answered call leaves no timer and no listener', async (t) => {
