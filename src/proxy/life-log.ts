@@ -41,14 +41,13 @@ export class LifeLog {
   }
 
   creation<O, A>(step: CreationStep, creation: Creation<O, A>, detail: Detail): void {
-    const { kind: _, ...identity } = creation.fingerprint.identity;
-    const { kind, podSandboxId, made } = creation;
+    const { kind, podSandboxId, made, fingerprint } = creation;
     this.#count(step, kind, creation.call);
     if (step === 'given up') this.#metrics.givenUp.inc({ kind });
     else if (step === 'removal given up') this.#metrics.removalsGivenUp.inc({ kind });
     else if (step === 'wedged' && detail.first === true) this.#metrics.wedges.inc({ kind });
     const more = step === 'wedged' ? { ...detail, remedy: remedyFor(kind, detail.holderId) } : detail;
-    this.#write(step, { kind, ...identity, id: made?.id, ...(podSandboxId !== '' && { podSandboxId }) }, more);
+    this.#write(step, { ...fingerprint.identity, id: made?.id, ...(podSandboxId !== '' && { podSandboxId }) }, more);
   }
 
   start<O, A>(step: StartStep, start: Start<O, A>, detail: Detail): void {
@@ -78,7 +77,7 @@ export class LifeLog {
       const { code, message } = statusOf(error);
       Object.assign(fields, { code, error: message });
     }
-    this.#log[warnings.has(step) ? 'warn' : 'info'](fields, `${step}`);
+    this.#log[warnings.has(step) ? 'warn' : 'info'](fields, step);
   }
 }
 
