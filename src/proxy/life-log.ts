@@ -46,7 +46,8 @@ export class LifeLog {
     if (step === 'given up') this.#metrics.givenUp.inc({ kind });
     else if (step === 'removal given up') this.#metrics.removalsGivenUp.inc({ kind });
     else if (step === 'wedged' && detail.first === true) this.#metrics.wedges.inc({ kind });
-    const more = step === 'wedged' ? { ...detail, remedy: remedyFor(kind, detail.holderId) } : detail;
+    const holderId = detail.holderId as string | undefined;
+    const more = step === 'wedged' ? { ...detail, remedy: wedgeRemedy(kind, holderId) } : detail;
     this.#write(step, { ...fingerprint.identity, id: made?.id, ...(podSandboxId !== '' && { podSandboxId }) }, more);
   }
 
@@ -79,8 +80,4 @@ export class LifeLog {
     }
     this.#log[warnings.has(step) ? 'warn' : 'info'](fields, step);
   }
-}
-
-function remedyFor(kind: 'podSandbox' | 'container', holderId: unknown): string {
-  return wedgeRemedy(kind === 'podSandbox' ? 'pod sandbox' : kind, typeof holderId === 'string' ? holderId : undefined);
 }

@@ -15,8 +15,6 @@ export interface Load {
 
 const things = { podSandbox: 'pod sandbox', container: 'container', start: 'container' } as const;
 
-type Thing = (typeof things)[Kind];
-
 /** How much of an error is told, in characters. */
 const errorAtMost = 300;
 
@@ -77,26 +75,26 @@ function obstacleText(kind: Kind, obstacle: Obstacle, nowMs: number, wedgeAfterM
         `the next try is in ${seconds(obstacle.untilMs - nowMs)}`
       );
     case 'name':
-      return nameText(thing, obstacle, nowMs - obstacle.sinceMs, wedgeAfterMs);
+      return nameText(kind, obstacle, nowMs - obstacle.sinceMs, wedgeAfterMs);
   }
 }
 
 function nameText(
-  thing: Thing,
+  kind: Kind,
   { id, error }: Extract<Obstacle, { readonly what: 'name' }>,
   forMs: number,
   wedgeAfterMs: number,
 ): string {
   const holder = id === undefined ? '' : ` for ${id}`;
-  const text = `the runtime has had the name of this ${thing} reserved${holder} for ${seconds(forMs)}`;
+  const text = `the runtime has had the name of this ${things[kind]} reserved${holder} for ${seconds(forMs)}`;
   const why = error === undefined ? 'of which nothing is to be seen yet' : errorText(error);
   if (forMs < wedgeAfterMs) return `${text}, ${why}; it is tried again`;
-  return `${text}, ${why}; it will not get free by itself: ${wedgeRemedy(thing, id)}`;
+  return `${text}, ${why}; it will not get free by itself: ${wedgeRemedy(kind, id)}`;
 }
 
 /** What an operator can do about a name that does not get free. @param id Of what has it, where that is known. */
-export function wedgeRemedy(thing: Thing, id: string | undefined): string {
-  const command = thing === 'container' ? 'crictl rm --force' : 'crictl rmp --force';
+export function wedgeRemedy(kind: Kind, id: string | undefined): string {
+  const command = kind === 'podSandbox' ? 'crictl rmp --force' : 'crictl rm --force';
   return id === undefined ? 'restart the runtime' : `try "${command} ${id}", else restart the runtime`;
 }
 

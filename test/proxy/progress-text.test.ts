@@ -145,7 +145,7 @@ for (const [what, of, text] of [
 }
 
 t.test('what to do about a name that does not get free depends on what has it', async (t) => {
-  t.equal(wedgeRemedy('pod sandbox', 'x'), 'try "crictl rmp --force x", else restart the runtime');
+  t.equal(wedgeRemedy('podSandbox', 'x'), 'try "crictl rmp --force x", else restart the runtime');
   t.equal(wedgeRemedy('container', 'x'), 'try "crictl rm --force x", else restart the runtime');
   t.equal(wedgeRemedy('container', undefined), 'restart the runtime');
 });
