@@ -36,8 +36,8 @@ export async function linkLog(asked: LogName, made: LogName): Promise<void> {
   if (!isInside(log.path, place.podDirectory)) throw new Error(`${log.path} is not the log of this pod`);
   // Both as links would point at each other, and the runtime could open neither.
   if (isLogOf(place.podDirectory, await linkTarget(log.path))) throw new Error(`${log.path} is itself a link`);
-  for (let left = maxTries; left > 0; left--) {
-    if (await madeLink(relative(dirname(place.path), log.path), place.path)) return;
+  for (let left = maxTries; left !== 0; left--) {
+    await unless(['EEXIST'], symlink(relative(dirname(place.path), log.path), place.path));
     const target = await linkTarget(place.path);
     if (target === log.path) return;
     if (isLogOf(place.podDirectory, target)) await removeLink(place.path);
@@ -103,16 +103,6 @@ async function isFile(path: string): Promise<boolean> {
   return found?.isFile() ?? false;
 }
 
-/** @returns false where the name is taken. */
-async function madeLink(target: string, path: string): Promise<boolean> {
-  return (
-    (await unless(
-      ['EEXIST'],
-      symlink(target, path).then(() => true),
-    )) ?? false
-  );
-}
-
 /**
  * Removes a link, and only that: what is removed was moved aside and looked at before, since a file could take the name after
  * any look at it.
@@ -126,7 +116,7 @@ async function removeLink(path: string): Promise<boolean> {
     ['ENOENT'],
     rename(path, aside).then(() => true),
   );
-  if (moved === undefined) return false;
+  if (!moved) return false;
   const removable = await isLink(aside);
   // Gives the name back, unless it has been taken again; then the file stays aside.
   if (!removable) await link(aside, path);
@@ -139,7 +129,7 @@ async function unless<Result>(codes: readonly string[], done: Promise<Result>): 
   try {
     return await done;
   } catch (error) {
-    if (codes.includes((error as NodeJS.ErrnoException).code ?? '')) return undefined;
+    if (codes.some((code) => code === (error as NodeJS.ErrnoException).code)) return undefined;
     throw error;
   }
 }

@@ -13,6 +13,8 @@ import {
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
+import fs from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import t, { type Test } from 'tap';
@@ -79,11 +81,13 @@ t.test('a link that is there already may stay', async (t) => {
 t.test("a link to another attempt's log is replaced, dangling or not", async (t) => {
   const { log, target, file, at } = newPod(t);
   file('app/0.log', 'old');
-  await linkLog(log('app/2.log'), log('app/0.log'));
-  await linkLog(log('app/2.log'), log('app/1.log'));
-  t.equal(target('app/2.log'), '1.log');
+  await linkLog(log('app/12.log'), log('app/0.log'));
+  await linkLog(log('app/12.log'), log('app/10.log'));
+  t.equal(target('app/12.log'), '10.log');
+  await linkLog(log('app/12.log'), log('app/11.log'));
+  t.equal(target('app/12.log'), '11.log');
   t.equal(readFileSync(at('app/0.log'), 'utf8'), 'old');
-  t.strictSame(readdirSync(at('app')).sort(), ['0.log', '2.log']);
+  t.strictSame(readdirSync(at('app')).sort(), ['0.log', '12.log']);
 });
 
 t.test('a file keeps its name, and that is no fault', async (t) => {
@@ -162,6 +166,14 @@ t.test('a pod’s log directory may be reached through links', async (t) => {
   await linkLog({ logDirectory: through, logPath: 'app/1.log' }, { logDirectory, logPath: 'app/0.log' });
   t.equal(target('app/1.log'), '0.log');
   t.equal(await clearLogLink({ logDirectory: through, logPath: 'app/1.log' }), true);
+});
+
+t.test('a log directory that is the root of the file system is one, too', async (t) => {
+  const { at, target } = newPod(t);
+  const log = (logPath: string) => ({ logDirectory: '/', logPath: path.relative('/', at(logPath)) });
+  await linkLog(log('app/1.log'), log('app/0.log'));
+  t.equal(target('app/1.log'), '0.log');
+  t.equal(await clearLogLink(log('app/1.log')), true);
 });
 
 t.test('what the file system refuses is said', async (t) => {
@@ -266,5 +278,22 @@ t.test('of two that clear at once, one says that there was a link', async (t) =>
 t.test('of two that link at once, each is content', async (t) => {
   const { log, target } = newPod(t);
   await Promise.all([1, 2, 3].map(() => linkLog(log('app/1.log'), log('app/0.log'))));
+  t.equal(target('app/1.log'), '0.log');
+});
+
+t.test('a file that gives the name back while it is looked at makes way for the link', async (t) => {
+  const { log, at, target } = newPod(t);
+  writeFileSync(at('app/1.log'), 'lines');
+  const { lstat } = fs;
+  const lookBy = (look: (name: string) => Promise<unknown>) => {
+    Object.assign(fs, { lstat: look });
+    syncBuiltinESMExports();
+  };
+  t.teardown(() => lookBy(lstat));
+  lookBy((name) => {
+    rmSync(at('app/1.log'), { force: true });
+    return lstat(name);
+  });
+  await linkLog(log('app/1.log'), log('app/0.log'));
   t.equal(target('app/1.log'), '0.log');
 });
