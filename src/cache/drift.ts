@@ -3,6 +3,7 @@
  * variables hold secrets.
  */
 import { hash } from 'node:crypto';
+import { LRUCache } from 'lru-cache';
 import { type FieldSchema, type MessageSchema, messageSchema } from '../cri/schema.js';
 import { type FieldVisitor, type NormalMessage, normalBytes } from './normal-form.js';
 
@@ -32,12 +33,10 @@ const namedElements = new Set(['KeyValue', 'Mount', 'Device', 'CDIDevice', 'Huge
 
 /** Control, format, surrogate and unassigned characters, line and paragraph separators. */
 const unprintable = /[\p{C}\p{Zl}\p{Zp}]/gu;
-const loneSurrogate = /\p{Cs}$/u;
+const loneSurrogate = /\p{Cs}/u;
 
-/** Runs of names by themselves; emptied when full, which costs no more than memory, and that within bounds. */
-const runPool = new Map<string, string>();
-const maxPooledCharacters = 2 ** 20;
-let pooledCharacters = 0;
+/** Runs of names by themselves, so that equal ones are one string; a million characters at most. */
+const runPool = new LRUCache<string, string>({ maxSize: 2 ** 20, sizeCalculation: (run) => run.length });
 
 /** Of a request that is too large for a normal form: nothing is known to differ from it. */
 export function unknownParts(message: string): Parts {
@@ -115,8 +114,7 @@ function runsOf(names: readonly string[]): string[] {
   let run: string[] = [];
   let runPath: string | undefined;
   for (const name of names) {
-    const colon = name.indexOf(':');
-    const path = colon < 0 ? undefined : name.slice(0, colon);
+    const path = name.includes(':') ? pathOf(name) : undefined;
     if (path !== runPath && run.length > 0) {
       runs.push(pooled(run.join('\n')));
       run = [];
@@ -133,15 +131,18 @@ function hashesByName({ nameRuns, hashes }: Parts): Map<string, string> {
   return new Map(names.map((name, index) => [name, hashes.slice(index * hashBytes, (index + 1) * hashBytes)]));
 }
 
+/** Without the key. */
+function pathOf(name: string): string {
+  return name.replace(/:.*/, '');
+}
+
 function pathsAbove(name: string): string[] {
-  const above: string[] = [];
-  const [path = ''] = name.split(':', 1);
-  for (let dot = path.lastIndexOf('.'); dot > 0; dot = path.lastIndexOf('.', dot - 1)) above.push(path.slice(0, dot));
-  return above;
+  const steps = pathOf(name).split('.');
+  return steps.map((_, depth) => steps.slice(0, depth).join('.'));
 }
 
 function render(name: string, schema: MessageSchema): string {
-  const [path = ''] = name.split(':', 1);
+  const path = pathOf(name);
   let message: MessageSchema | undefined = schema;
   const steps = path.split('.').map((number) => {
     const field: FieldSchema | undefined = message?.fields.get(Number(number));
@@ -174,11 +175,6 @@ function clip(name: string): string {
 function pooled(run: string): string {
   const known = runPool.get(run);
   if (known !== undefined) return known;
-  if (pooledCharacters + run.length > maxPooledCharacters) {
-    runPool.clear();
-    pooledCharacters = 0;
-  }
-  pooledCharacters += run.length;
   runPool.set(run, run);
   return run;
 }

@@ -118,12 +118,14 @@ const annotations = {
 const defaultTerminationMessagePath = '/dev/termination-log';
 
 /** What is read of a request, whether it was parsed or is still on the wire. */
-interface MessageReader {
+interface MessageReader<Reader> {
   bytes(number: number): Buffer;
   varint(number: number): bigint;
-  message(number: number): MessageReader | undefined;
+  message(number: number): Reader | undefined;
   entry(number: number, key: string): Buffer | undefined;
 }
+
+interface AnyReader extends MessageReader<AnyReader> {}
 
 /**
  * @param request A RunPodSandboxRequest.
@@ -136,16 +138,19 @@ export function fingerprintPodSandbox(request: Buffer, options: FingerprintOptio
     const name = 'RunPodSandboxRequest';
     const kind = 'podSandbox';
     const message = unlessTooLarge(() => parseMessage(messageSchema(name), request));
-    const read = readPodSandbox(message ?? new WireMessage(request));
-    if (read === undefined || message === undefined) return read && { kind, ...read, ...tooLarge(name) };
+    if (message === undefined) {
+      const onWire = readPodSandbox(new WireMessage(request));
+      return onWire && { kind, ...onWire.read, ...tooLarge(name) };
+    }
+    const found = readPodSandbox(message);
+    if (found === undefined) return undefined;
 
-    const config = message.message(runPodSandboxRequest.config);
-    const metadata = config?.message(podSandboxConfig.metadata);
-    dropPod(metadata);
-    metadata?.drop(podSandboxMetadata.attempt);
-    for (const key of options.volatileAnnotations) config?.dropEntry(podSandboxConfig.annotations, key);
+    const { pod } = found;
+    dropPod(pod);
+    pod.metadata.drop(podSandboxMetadata.attempt);
+    for (const key of options.volatileAnnotations) pod.config.dropEntry(podSandboxConfig.annotations, key);
     // `kind` first: a literal that begins with a spread becomes a dictionary in V8 and takes three times the memory.
-    return { kind, ...read, ...inNormalForm(message) };
+    return { kind, ...found.read, ...inNormalForm(message) };
   });
 }
 
@@ -159,91 +164,83 @@ export function fingerprintContainer(request: Buffer, options: FingerprintOption
     const kind = 'container';
     const message = unlessTooLarge(() => parseMessage(messageSchema(name), request));
     if (message === undefined) {
-      const onWire = new WireMessage(request);
-      const read = readContainer(onWire);
-      return read && { kind, ...read, ...tooLarge(name), resources: resourcesOnWire(onWire) };
+      const onWire = readContainer(new WireMessage(request));
+      return onWire && { kind, ...onWire.read, ...tooLarge(name), resources: resourcesOnWire(onWire.config) };
     }
-    const read = readContainer(message);
-    if (read === undefined) return undefined;
+    const found = readContainer(message);
+    if (found === undefined) return undefined;
 
-    const config = message.message(createContainerRequest.config);
-    const sandboxConfig = message.message(createContainerRequest.sandboxConfig);
-    const metadata = config?.message(containerConfig.metadata);
-    metadata?.drop(containerMetadata.name);
-    metadata?.drop(containerMetadata.attempt);
-    dropPod(sandboxConfig?.message(podSandboxConfig.metadata));
-    config?.sortMessages(containerConfig.envs, keyValue.key);
-    if (config !== undefined) terminationLog(config)?.drop(mount.hostPath);
+    const { config, metadata, pod } = found;
+    metadata.drop(containerMetadata.name);
+    metadata.drop(containerMetadata.attempt);
+    dropPod(pod);
+    config.sortMessages(containerConfig.envs, keyValue.key);
+    terminationLog(config)?.drop(mount.hostPath);
     for (const key of options.volatileAnnotations) {
-      config?.dropEntry(containerConfig.annotations, key);
-      sandboxConfig?.dropEntry(podSandboxConfig.annotations, key);
+      config.dropEntry(containerConfig.annotations, key);
+      pod.config.dropEntry(podSandboxConfig.annotations, key);
     }
     // These two go with the attempt, see calcRestartCountByLogDir in the kubelet's kuberuntime_container.go.
-    config?.drop(containerConfig.logPath);
-    config?.dropEntry(containerConfig.annotations, annotations.restartCount);
-    return { kind, ...read, ...inNormalForm(message), resources: resourcesOf(config) };
+    config.drop(containerConfig.logPath);
+    config.dropEntry(containerConfig.annotations, annotations.restartCount);
+    return { kind, ...found.read, ...inNormalForm(message), resources: resourcesOf(config) };
   });
 }
 
-function readPodSandbox(message: MessageReader) {
-  const config = message.message(runPodSandboxRequest.config);
-  const metadata = config?.message(podSandboxConfig.metadata);
-  const pod = readPod(metadata);
-  if (config === undefined || metadata === undefined || pod === undefined) return undefined;
-  const identity: PodSandboxIdentity = {
-    kind: 'podSandbox',
-    ...pod,
-    attempt: readAttempt(metadata, podSandboxMetadata.attempt),
-  };
-  const family = podSandboxFamily(pod);
-  return {
+function readPodSandbox<Reader extends MessageReader<Reader>>(message: Reader) {
+  const pod = readPod(message.message(runPodSandboxRequest.config));
+  if (pod === undefined) return undefined;
+  const identity: PodSandboxIdentity = { kind: 'podSandbox', ...pod.name, attempt: pod.attempt };
+  const family = podSandboxFamily(identity);
+  const read = {
     identity,
     family,
     key: keyOf(family, identity),
-    logDirectory: config.bytes(podSandboxConfig.logDirectory).toString(),
-    isStatic: isStatic(config),
-    usesHostNetwork: usesHostNetwork(config),
+    logDirectory: logDirectoryOf(pod.config),
+    isStatic: isStatic(pod.config),
+    usesHostNetwork: usesHostNetwork(pod.config),
     runtimeHandler: message.bytes(runPodSandboxRequest.runtimeHandler).toString(),
   };
+  return { read, pod };
 }
 
-function readContainer(message: MessageReader) {
+function readContainer<Reader extends MessageReader<Reader>>(message: Reader) {
   const config = message.message(createContainerRequest.config);
-  const metadata = config?.message(containerConfig.metadata);
-  const sandboxConfig = message.message(createContainerRequest.sandboxConfig);
-  const sandboxMetadata = sandboxConfig?.message(podSandboxConfig.metadata);
-  const pod = readPod(sandboxMetadata);
-  if (!config || !metadata || !sandboxConfig || !sandboxMetadata || !pod) return undefined;
+  if (config === undefined) return undefined;
+  const metadata = config.message(containerConfig.metadata);
+  const pod = readPod(message.message(createContainerRequest.sandboxConfig));
+  if (metadata === undefined || pod === undefined) return undefined;
   const container = readName(metadata, containerMetadata.name);
   const podSandboxId = readName(message, createContainerRequest.podSandboxId);
   if (container === '' || podSandboxId === '') return undefined;
   const identity: ContainerIdentity = {
     kind: 'container',
-    ...pod,
+    ...pod.name,
     container,
-    attempt: readAttempt(metadata, containerMetadata.attempt),
+    attempt: readUint32(metadata, containerMetadata.attempt),
   };
   const family = containerFamily(identity);
-  return {
+  const read = {
     identity,
     family,
     key: keyOf(family, identity),
     podSandboxId,
-    sandboxAttempt: readAttempt(sandboxMetadata, podSandboxMetadata.attempt),
+    sandboxAttempt: pod.attempt,
     specHash: config.entry(containerConfig.annotations, annotations.specHash)?.toString() ?? '',
     logPath: config.bytes(containerConfig.logPath).toString(),
-    logDirectory: sandboxConfig.bytes(podSandboxConfig.logDirectory).toString(),
-    isStatic: isStatic(sandboxConfig),
+    logDirectory: logDirectoryOf(pod.config),
+    isStatic: isStatic(pod.config),
   };
+  return { read, config, metadata, pod };
 }
 
 /** The family of any container, however its identity became known; see FingerprintBase. */
 export function containerFamily(identity: Pick<ContainerIdentity, 'namespace' | 'name' | 'uid' | 'container'>): string {
-  return JSON.stringify(['container', identity.namespace, identity.name, identity.uid, identity.container]);
+  return JSON.stringify([identity.namespace, identity.name, identity.uid, identity.container]);
 }
 
 function podSandboxFamily(identity: Pick<PodSandboxIdentity, 'namespace' | 'name' | 'uid'>): string {
-  return JSON.stringify(['podSandbox', identity.namespace, identity.name, identity.uid]);
+  return JSON.stringify([identity.namespace, identity.name, identity.uid]);
 }
 
 function keyOf(family: string, { attempt }: { attempt: number }): string {
@@ -261,18 +258,17 @@ function tooLarge(requestName: string) {
 }
 
 /** @param config A ContainerConfig. Changed: to be asked for last. */
-function resourcesOf(config: NormalMessage | undefined): string {
+function resourcesOf(config: NormalMessage): string {
   return resourcesDigest(
-    config?.message(containerConfig.linux)?.message(platformConfig.resources),
-    config?.message(containerConfig.windows)?.message(platformConfig.resources),
+    config.message(containerConfig.linux)?.message(platformConfig.resources),
+    config.message(containerConfig.windows)?.message(platformConfig.resources),
   );
 }
 
 /** As resourcesOf; `''` too where the resources by themselves are too large. */
-function resourcesOnWire(request: WireMessage): string {
-  const config = request.message(createContainerRequest.config);
+function resourcesOnWire(config: WireMessage): string {
   const parsed = (platform: number, schema: string) => {
-    const resources = config?.message(platform)?.message(platformConfig.resources);
+    const resources = config.message(platform)?.message(platformConfig.resources);
     return resources && parseMessage(messageSchema(schema), resources.buffer);
   };
   const digest = unlessTooLarge(() =>
@@ -298,38 +294,50 @@ function terminationLog(config: NormalMessage): NormalMessage | undefined {
     .findLast((each) => paths.has(each.bytes(mount.containerPath).toString()));
 }
 
-function isStatic(sandboxConfig: MessageReader): boolean {
+function logDirectoryOf(sandboxConfig: AnyReader): string {
+  return sandboxConfig.bytes(podSandboxConfig.logDirectory).toString();
+}
+
+function isStatic(sandboxConfig: AnyReader): boolean {
   return sandboxConfig.entry(podSandboxConfig.annotations, annotations.configSource)?.toString() === 'file';
 }
 
-function usesHostNetwork(sandboxConfig: MessageReader): boolean {
+function usesHostNetwork(sandboxConfig: AnyReader): boolean {
   const options = sandboxConfig
     .message(podSandboxConfig.linux)
     ?.message(linuxPodSandboxConfig.securityContext)
     ?.message(sandboxSecurityContext.namespaceOptions);
-  return Number(options?.varint(namespaceOption.network) ?? 0) === NamespaceMode.node;
+  return options !== undefined && readUint32(options, namespaceOption.network) === NamespaceMode.node;
 }
 
-function readPod(metadata: MessageReader | undefined): { namespace: string; name: string; uid: string } | undefined {
+/**
+ * @param config A PodSandboxConfig.
+ * @returns undefined where it does not name a pod.
+ */
+function readPod<Reader extends MessageReader<Reader>>(config: Reader | undefined) {
+  if (config === undefined) return undefined;
+  const metadata = config.message(podSandboxConfig.metadata);
   if (metadata === undefined) return undefined;
   const namespace = readName(metadata, podSandboxMetadata.namespace);
   const name = readName(metadata, podSandboxMetadata.name);
   const uid = readName(metadata, podSandboxMetadata.uid);
-  return namespace === '' || name === '' || uid === '' ? undefined : { namespace, name, uid };
+  if (namespace === '' || name === '' || uid === '') return undefined;
+  const attempt = readUint32(metadata, podSandboxMetadata.attempt);
+  return { config, metadata, name: { namespace, name, uid }, attempt };
 }
 
-function dropPod(metadata: NormalMessage | undefined): void {
-  metadata?.drop(podSandboxMetadata.namespace);
-  metadata?.drop(podSandboxMetadata.name);
-  metadata?.drop(podSandboxMetadata.uid);
+function dropPod({ metadata }: { readonly metadata: NormalMessage }): void {
+  metadata.drop(podSandboxMetadata.namespace);
+  metadata.drop(podSandboxMetadata.name);
+  metadata.drop(podSandboxMetadata.uid);
 }
 
-function readAttempt(metadata: MessageReader, number: number): number {
-  return Number(BigInt.asUintN(32, metadata.varint(number)));
+function readUint32(message: AnyReader, number: number): number {
+  return Number(BigInt.asUintN(32, message.varint(number)));
 }
 
 /** @throws {WireError} Not UTF-8, which proto3 demands: two different names must never read the same. */
-function readName(message: MessageReader, number: number): string {
+function readName(message: AnyReader, number: number): string {
   const bytes = message.bytes(number);
   if (!isUtf8(bytes)) throw new WireError(`field ${number} is not UTF-8`);
   return bytes.toString();

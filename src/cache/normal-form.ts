@@ -116,7 +116,7 @@ export function parseMessage(schema: MessageSchema, bytes: Buffer): NormalMessag
 function parse(schema: MessageSchema, bytes: Buffer, budget: { fields: number }): NormalMessage {
   const message = new NormalMessage(schema);
   // Most messages are entries of a list or a map and have none below them.
-  let partsOfMessages: Map<FieldSchema, Buffer[]> | undefined;
+  let partsOfMessages: Map<number, { readonly schema: MessageSchema; readonly parts: Buffer[] }> | undefined;
   const cursor = new FieldCursor(bytes);
   while (cursor.next()) {
     spend(budget);
@@ -136,16 +136,15 @@ function parse(schema: MessageSchema, bytes: Buffer, budget: { fields: number })
       appendMessage(message, field, parse(field.message, value, budget));
     } else {
       partsOfMessages ??= new Map();
-      const parts = partsOfMessages.get(field);
-      if (parts === undefined) partsOfMessages.set(field, [value]);
-      else parts.push(value);
+      const known = partsOfMessages.get(number);
+      if (known === undefined) partsOfMessages.set(number, { schema: field.message, parts: [value] });
+      else known.parts.push(value);
     }
   }
-  for (const [field, parts] of partsOfMessages ?? []) {
-    if (field.message === undefined) continue;
+  for (const [number, { schema, parts }] of partsOfMessages ?? []) {
     const [first] = parts;
     const whole = parts.length === 1 && first !== undefined ? first : Buffer.concat(parts);
-    message.fields.set(field.number, { kind: 'message', value: parse(field.message, whole, budget) });
+    message.fields.set(number, { kind: 'message', value: parse(schema, whole, budget) });
   }
   return message;
 }
@@ -227,18 +226,23 @@ function isDefault(type: string, value: Scalar): boolean {
  */
 export type FieldVisitor = (path: string, key: Buffer | undefined, start: number, end: number) => void;
 
+/** Of elements of a list of such messages, the number of the field that names one; undefined: none does. */
+export type KeyField = (element: MessageSchema) => number | undefined;
+
+/** Of what is inside an element of a list or a map nobody is told. */
+const untold: FieldVisitor = () => {};
+
 /** What records are; no two kinds of field share one. */
 const recordKinds = { number: 0, bytes: 1, numbers: 2, message: 3, unknown: 4 } as const;
 
 /**
- * @param keyField Of elements of a list of such messages, the number of the field that names one; undefined: none does.
  * @returns Records of (field number, kind, length, content), in order of field number, unknown fields last. Overwritten by the
  * next call.
  */
 export function normalBytes(
   message: NormalMessage,
-  keyField: (element: MessageSchema) => number | undefined,
-  visit: FieldVisitor,
+  keyField: KeyField = () => undefined,
+  visit: FieldVisitor = untold,
 ): Buffer {
   const writer = new RecordWriter();
   writeFields(writer, message, '', keyField, visit);
@@ -249,29 +253,27 @@ function writeFields(
   writer: RecordWriter,
   message: NormalMessage,
   prefix: string,
-  keyField: (element: MessageSchema) => number | undefined,
-  visit: FieldVisitor | undefined,
+  keyField: KeyField,
+  visit: FieldVisitor,
 ): void {
-  const numbers = [...message.fields.keys()].sort((a, b) => a - b);
-  for (const number of numbers) {
-    const field = message.fields.get(number);
-    if (field === undefined) continue;
-    const path = visit === undefined ? '' : `${prefix}${number}`;
+  const fields = [...message.fields].sort(([a], [b]) => a - b);
+  for (const [number, field] of fields) {
+    const path = `${prefix}${number}`;
     const element = (value: NormalMessage, key: Buffer | undefined) => {
       const start = writer.begin();
-      writeFields(writer, value, '', keyField, undefined);
+      writeFields(writer, value, path, keyField, untold);
       writer.end(start, number, recordKinds.message);
-      visit?.(path, key, start, writer.length);
+      visit(path, key, start, writer.length);
     };
     if (field.kind === 'message') {
       const start = writer.begin();
       writeFields(writer, field.value, `${path}.`, keyField, visit);
       writer.end(start, number, recordKinds.message);
       const empty = field.value.fields.size === 0 && field.value.unknown.length === 0;
-      if (empty) visit?.(path, undefined, start, writer.length);
+      if (empty) visit(path, undefined, start, writer.length);
     } else if (field.kind === 'messages') {
       for (const value of field.values) {
-        const by = visit === undefined ? undefined : keyField(value.schema);
+        const by = keyField(value.schema);
         element(value, by === undefined ? undefined : value.bytes(by));
       }
     } else if (field.kind === 'map') {
@@ -285,7 +287,7 @@ function writeFields(
         for (const value of field.values) writer.scalar(0, value);
         writer.end(start, number, recordKinds.numbers);
       }
-      visit?.(path, undefined, start, writer.length);
+      visit(path, undefined, start, writer.length);
     }
   }
   const unknown = [...message.unknown].sort((a, b) => a.number - b.number);
@@ -293,7 +295,7 @@ function writeFields(
     const start = writer.begin();
     writer.append(value);
     writer.end(start, number, recordKinds.unknown + wireType);
-    visit?.(`${prefix}${number}`, undefined, start, writer.length);
+    visit(`${prefix}${number}`, undefined, start, writer.length);
   }
 }
 
@@ -341,7 +343,8 @@ class RecordWriter {
 
   #reserve(bytes: number): void {
     if (this.length + bytes <= this.#buffer.length) return;
-    const larger = Buffer.allocUnsafe(Math.max(2 * this.#buffer.length, this.length + bytes));
+    // Powers of two, so that a large message is not copied for each of its fields.
+    const larger = Buffer.allocUnsafe(2 ** Math.ceil(Math.log2(this.length + bytes)));
     this.written.copy(larger);
     this.#buffer = larger;
   }

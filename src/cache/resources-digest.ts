@@ -24,12 +24,7 @@ export function resourcesDigest(linux: NormalMessage | undefined, windows: Norma
   if (saysSomething(linux)) both.fields.set(containerResources.linux, { kind: 'message', value: linux });
   if (saysSomething(windows)) both.fields.set(containerResources.windows, { kind: 'message', value: windows });
   if (both.fields.size === 0) return '';
-  const bytes = normalBytes(
-    both,
-    () => undefined,
-    () => {},
-  );
-  return hash('sha256', bytes, 'buffer').toString('hex', 0, digestBytes);
+  return hash('sha256', normalBytes(both), 'buffer').toString('hex', 0, digestBytes);
 }
 
 function saysSomething(message: NormalMessage | undefined): message is NormalMessage {
