@@ -156,10 +156,22 @@ export const pieces: readonly Piece[] = [
     ],
   },
   {
-    name: 'cache-requests',
+    name: 'cache-fingerprint',
     folder: 'src/cache',
-    files: ['fingerprint.ts', 'normal-form.ts', 'drift.ts', 'resources-digest.ts'],
-    tests: ['test/cache/fingerprint.test.ts', 'test/rules/creations.test.ts'],
+    files: ['fingerprint.ts'],
+    tests: ['test/cache/fingerprint.test.ts'],
+  },
+  {
+    name: 'cache-normal-form',
+    folder: 'src/cache',
+    files: ['normal-form.ts'],
+    tests: ['test/cache/normal-form.test.ts'],
+  },
+  {
+    name: 'cache-drift',
+    folder: 'src/cache',
+    files: ['drift.ts', 'resources-digest.ts'],
+    tests: ['test/cache/resources-digest.test.ts', 'test/cache/drift.test.ts'],
   },
   {
     name: 'cache-creation',
