@@ -260,6 +260,11 @@ t.test('a name of up to 128 characters is whole, a longer one ends with an ellip
   t.equal(half, `config.envs[${'x'.repeat(114)}…`, 'and one that does not');
 });
 
+t.test('long names that look the same are one', async (t) => {
+  const key = 'x'.repeat(120);
+  t.strictSame(driftPlus(env(`${key}1`), env(`${key}2`)), [`config.envs[${'x'.repeat(115)}…`]);
+});
+
 t.test('of a long key no more than 128 bytes are kept', async (t) => {
   t.strictSame(namesOf(parts(env('x'.repeat(5000)))), [`2.6:${'x'.repeat(128)}`]);
 });

@@ -203,6 +203,7 @@ t.test('the random host path of the termination log is not drift, wherever it is
   t.ok(same('/dev/termination-log'), 'default where no annotation says');
   t.ok(same('/tmp/end', '/tmp/end'));
   t.ok(same('/tmp/end', 'tmp//end/'), 'the kubelet cleans the path for the mount, not for the annotation');
+  t.ok(same('tmp//end/', 'tmp//end/'), 'and others may not');
   t.notOk(same('/dev/termination-log', '/tmp/end'), 'a volume that happens to be mounted there');
   t.notOk(same('/tmp/end'));
   t.notOk(same('', ''));

@@ -389,14 +389,20 @@ t.test('what is malformed, wherever it is, is no message', async (t) => {
 });
 
 t.test('records are whole however long the message is', async (t) => {
-  const rest = Buffer.concat([hex('1005'), bytesField(99, 'unknown'), bytesField(98, '')]);
-  const restNormal = Buffer.from(normalBytes(parseMessage(inner, rest)));
+  const rest = Buffer.concat([
+    bytesField(4, bytesField(1, hex('1005'))),
+    bytesField(5, ''),
+    hex('51000000000000f03f'),
+    bytesField(98, ''),
+    bytesField(99, 'unknown'),
+  ]);
+  const restNormal = Buffer.from(normalBytes(parseMessage(everything, rest)));
   const wrong: number[] = [];
-  const lengths = Array.from({ length: 120 }, (_, index) => 16_384 - 100 + index);
+  const lengths = Array.from({ length: 150 }, (_, index) => 16_384 - 150 + index);
   for (const length of [...lengths, 32_768, 32_769, 40_000, 70_001, 200_000]) {
     const text = Buffer.alloc(length, 'x');
-    const written = normalBytes(parseMessage(inner, Buffer.concat([bytesField(1, text), rest])));
-    const expected = Buffer.concat([record(1, kinds.bytes, text), restNormal]);
+    const written = normalBytes(parseMessage(everything, Buffer.concat([bytesField(2, text), rest])));
+    const expected = Buffer.concat([record(2, kinds.bytes, text), restNormal]);
     if (!written.equals(expected)) wrong.push(length);
   }
   t.strictSame(wrong, []);
