@@ -10,32 +10,16 @@ export interface Piece {
   readonly tests: readonly string[];
 }
 
-/** Tests of whole calls through the sockets, which every file behind them is used by. */
-const calls = [
-  'test/proxy/bad-input.test.ts',
-  'test/proxy/shutdown.test.ts',
-  'test/rules/starts.test.ts',
-  'test/rules/creations.test.ts',
-  'test/rules/waiting.test.ts',
-  'test/rules/hiding.test.ts',
-  'test/proxy/admission.test.ts',
-  'test/crio-scars.test.ts',
-];
-
-/** The same, where what is broken is in the stores. */
-const storesBehindCalls = [
-  'test/rules/creations.test.ts',
-  'test/rules/waiting.test.ts',
-  'test/rules/hiding.test.ts',
-  'test/rules/starts.test.ts',
-];
-
 export const pieces: readonly Piece[] = [
   {
     name: 'throttle-hung',
     folder: 'src/throttle',
     files: ['hung-work.ts', 'recent-times.ts'],
-    tests: ['test/throttle/recent-times.test.ts', 'test/throttle/hung-work.test.ts', 'test/throttle/hung-nodes.test.ts'],
+    tests: [
+      'test/throttle/recent-times.test.ts',
+      'test/throttle/hung-work.test.ts',
+      'test/throttle/hung-nodes.test.ts',
+    ],
   },
   {
     name: 'throttle-queue',
@@ -67,38 +51,40 @@ export const pieces: readonly Piece[] = [
     ],
   },
   {
-    name: 'proxy-socket',
+    name: 'proxy-listen',
     folder: 'src/proxy',
-    files: ['listen.ts', 'socket-watch.ts'],
-    tests: ['test/proxy/listen.test.ts', 'test/proxy/socket-watch.test.ts', 'test/proxy/holdfast.test.ts'],
+    files: ['listen.ts'],
+    tests: ['test/proxy/listen.test.ts'],
+  },
+  {
+    name: 'proxy-socket-watch',
+    folder: 'src/proxy',
+    files: ['socket-watch.ts'],
+    tests: ['test/proxy/socket-watch.test.ts'],
   },
   {
     name: 'proxy-connections',
     folder: 'src/proxy',
     files: ['connections.ts'],
-    tests: ['test/proxy/connections.test.ts', 'test/proxy/shutdown.test.ts'],
+    tests: ['test/proxy/connections.test.ts'],
   },
   {
-    name: 'proxy-parts',
+    name: 'proxy-name-holder',
     folder: 'src/proxy',
-    files: [
-      'grpc-code.ts',
-      'new-admission.ts',
-      'relay.ts',
-      'runtime-presence.ts',
-      'taken-call.ts',
-      'turns.ts',
-      'upstream.ts',
-      'warm-up.ts',
-    ],
-    tests: [
-      'test/proxy/turns.test.ts',
-      'test/proxy/runtime-presence.test.ts',
-      'test/proxy/relay.test.ts',
-      'test/proxy/new-admission.test.ts',
-      'test/proxy/warm-up.test.ts',
-      'test/proxy/admission.test.ts',
-    ],
+    files: ['name-holder.ts'],
+    tests: ['test/proxy/name-holder.test.ts'],
+  },
+  {
+    name: 'proxy-call-path',
+    folder: 'src/proxy',
+    files: ['call-path.ts', 'core.ts'],
+    tests: ['test/proxy/call-path.test.ts', 'test/proxy/core.test.ts'],
+  },
+  {
+    name: 'proxy-creation-calls',
+    folder: 'src/proxy',
+    files: ['creation-calls.ts'],
+    tests: ['test/proxy/creation-calls.test.ts'],
   },
   {
     name: 'proxy-own-calls',
@@ -119,16 +105,34 @@ export const pieces: readonly Piece[] = [
     tests: ['test/proxy/hiding.test.ts'],
   },
   {
-    name: 'proxy-creation-calls',
+    name: 'proxy-events',
     folder: 'src/proxy',
-    files: ['creation-calls.ts'],
-    tests: ['test/proxy/creation-calls.test.ts'],
+    files: ['events.ts'],
+    tests: ['test/proxy/events.test.ts'],
   },
   {
-    name: 'proxy-call-path',
+    name: 'proxy-life-log',
     folder: 'src/proxy',
-    files: ['call-path.ts', 'core.ts'],
-    tests: ['test/proxy/call-path.test.ts', 'test/proxy/core.test.ts'],
+    files: ['life-log.ts'],
+    tests: ['test/proxy/life-log.test.ts'],
+  },
+  {
+    name: 'proxy-told',
+    folder: 'src/proxy',
+    files: ['patience.ts', 'progress-text.ts'],
+    tests: ['test/proxy/patience.test.ts', 'test/proxy/progress-text.test.ts'],
+  },
+  {
+    name: 'proxy-pod-logs',
+    folder: 'src/proxy',
+    files: ['pod-logs.ts', 'pod-log-links.ts'],
+    tests: ['test/proxy/pod-log-links.test.ts', 'test/proxy/pod-logs.test.ts'],
+  },
+  {
+    name: 'proxy-crio-scars',
+    folder: 'src/proxy',
+    files: ['reserved-name.ts', 'stalled-creation.ts'],
+    tests: ['test/proxy/reserved-name.test.ts', 'test/proxy/stalled-creation.test.ts'],
   },
   {
     name: 'proxy-whole',
@@ -137,22 +141,15 @@ export const pieces: readonly Piece[] = [
     tests: ['test/proxy/holdfast.test.ts', 'test/proxy/shutdown.test.ts'],
   },
   {
-    name: 'proxy-calls',
+    name: 'proxy-parts',
     folder: 'src/proxy',
     tests: [
-      'test/proxy/patience.test.ts',
-      'test/proxy/progress-text.test.ts',
-      'test/proxy/reserved-name.test.ts',
-      'test/proxy/stalled-creation.test.ts',
-      'test/proxy/life-log.test.ts',
-      'test/proxy/pod-logs.test.ts',
-      'test/proxy/cri-runtime.test.ts',
-      'test/proxy/creation-calls.test.ts',
-      'test/proxy/call-path.test.ts',
-      'test/proxy/events.test.ts',
-      ...calls,
-      'test/rules/wire.test.ts',
-      'test/rules/outages.test.ts',
+      'test/proxy/turns.test.ts',
+      'test/proxy/runtime-presence.test.ts',
+      'test/proxy/relay.test.ts',
+      'test/proxy/new-admission.test.ts',
+      'test/proxy/warm-up.test.ts',
+      'test/proxy/admission.test.ts',
     ],
   },
   {
@@ -198,16 +195,18 @@ export const pieces: readonly Piece[] = [
     tests: ['test/cache/creation-lives.test.ts'],
   },
   {
-    name: 'cache-creations',
+    name: 'cache-store',
     folder: 'src/cache',
-    files: ['creation-store.ts'],
+    files: ['creation-store.ts', 'progress.ts'],
     tests: [
-      'test/cache/creation-life.test.ts',
-      'test/cache/creation-races.test.ts',
+      'test/cache/creation-store-steps.test.ts',
+      'test/cache/creation-store-grants.test.ts',
+      'test/cache/creation-store-queue.test.ts',
+      'test/cache/creation-store-progress.test.ts',
       'test/cache/creation-store.test.ts',
+      'test/cache/creation-races.test.ts',
       'test/cache/resources.test.ts',
-      ...storesBehindCalls,
-      'test/cache/creation-properties.test.ts',
+      'test/cache/giving-up.test.ts',
     ],
   },
   {
