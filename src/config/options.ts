@@ -88,8 +88,7 @@ export const options: OptionTable = {
     group: 'Creations',
     kind: orOff(count(2, 10_000)),
     default: '10',
-    description:
-      'A pod sandbox that takes so many times as long as others took meanwhile is cancelled and made anew',
+    description: 'A pod sandbox that takes so many times as long as others took meanwhile is cancelled and made anew',
   },
   giveUpAfterMs: {
     name: 'give-up-after',

@@ -92,6 +92,12 @@ export class AdaptiveLimit implements ConcurrencyLimit {
     return this.#options.pressure?.isShort ?? false;
   }
 
+  /** A quarter, but one at least, of a limit of one none; while the node is short of something none. */
+  get lendable(): number {
+    if (this.isShort || this.#value === 1) return 0;
+    return Math.max(1, Math.floor(this.#value / 4));
+  }
+
   begin({ kind, deadlineMs }: Pick<Work, 'kind' | 'deadlineMs'>): Counted {
     const round = this.#round;
     const beganMs = this.#clock.now();

@@ -2,8 +2,8 @@
  * Decides when new work may begin. It holds work back and never refuses it. Knows classes of work, not what the work is.
  *
  * Work has a place from its begin until it ends or hangs: a shared one, as many as the limit says, or one of those that only the node's
- * own pods get. What nobody waits for any more keeps its place, but lends one to what somebody does wait for. So at most limit and
- * what is lent (a quarter of it) + own places + `hung.most` are in flight, and where as much hangs as may and the rest of it keeps its
+ * own pods get. What nobody waits for any more keeps its place, but lends one to what somebody does wait for. So at most limit + what it
+ * lets be lent + own places + `hung.most` are in flight, and where as much hangs as may and the rest of it keeps its
  * places, one more of each kind of work of which nothing has one.
  */
 import pLimit from 'p-limit';
@@ -31,9 +31,6 @@ interface Waiting {
   resolve(succeeded: boolean): void;
   reject(error: unknown): void;
 }
-
-/** Of the limit, how much may be lent at once; at least one place, and of a limit of one none. */
-const lentShare = 1 / 4;
 
 /** Places of one kind. */
 class Places {
@@ -176,9 +173,7 @@ export class Admission {
   #isThere({ kind, taken }: Places): boolean {
     if (kind === 'spare') return this.#hung.isFull;
     if (kind !== 'lent') return true;
-    const { value } = this.#limit;
-    const most = value > 1 ? Math.max(1, Math.floor(value * lentShare)) : 0;
-    return taken < Math.min(this.#lenders.count, most);
+    return taken < Math.min(this.#lenders.count, this.#limit.lendable);
   }
 
   async #takeTurn(places: Places): Promise<void> {

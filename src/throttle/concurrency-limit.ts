@@ -16,6 +16,8 @@ export interface ConcurrencyLimit {
   readonly value: number;
   /** Whether the node is short of something now, so that all it does is slow; false where nothing is known of it. */
   readonly isShort: boolean;
+  /** How much more may run now in place of what nobody waits for any more. */
+  readonly lendable: number;
   /** Set by the admission: called after `value` has moved. */
   onMove: () => void;
   /** Work begins. */
@@ -25,5 +27,5 @@ export interface ConcurrencyLimit {
 }
 
 export function fixedLimit(value: number): ConcurrencyLimit {
-  return { value, isShort: false, onMove: () => {}, begin: () => uncounted, close: () => {} };
+  return { value, isShort: false, lendable: 0, onMove: () => {}, begin: () => uncounted, close: () => {} };
 }

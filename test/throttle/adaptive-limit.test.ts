@@ -508,3 +508,20 @@ t.test('the node is short of something where pressure says so, and never without
   t.equal(limit.isShort, true);
   t.equal(stage().limit.isShort, false);
 });
+
+t.test('a quarter may be lent, but one place, of a limit of one none, and none while the node is short', async (t) => {
+  for (const [start, lendable] of [
+    [1, 0],
+    [2, 1],
+    [8, 2],
+    [11, 2],
+    [12, 3],
+  ] as const) {
+    t.equal(stage({ start, least: 1 }).limit.lendable, lendable, String(start));
+  }
+  const { clock, limit, begin, stalled } = pressed();
+  stalled.share = 0.61;
+  begin(1);
+  await clock.advance(2 * second);
+  t.equal(limit.lendable, 0);
+});
