@@ -55,8 +55,17 @@ export type Adoption =
   | ({ readonly outcome: 'kept' | 'adopted' | 'owner refused' } & Ownership)
   | { readonly outcome: 'unknown' };
 
-/** What is at the path: the file of the listening socket, nothing, or something else and which (`device:inode`). */
-export type FoundFile = 'ours' | 'gone' | { readonly other: string };
+/** Device and inode. */
+type FileId = `${number}:${number}`;
+
+/** What is at the path: the file of the listening socket, nothing, or something else and which. */
+export type FoundFile = 'ours' | 'gone' | FileId;
+
+interface BoundServer {
+  readonly server: Server;
+  /** Its number is ours alone while the socket is open: the kernel keeps the inode of a bound socket. Undefined: it is gone. */
+  file: FileId | undefined;
+}
 
 const modeUntilKnown = 0o660;
 
@@ -67,9 +76,7 @@ const modeUntilKnown = 0o660;
 export class SocketListener extends EventEmitter<{ connection: [Socket]; error: [Error] }> {
   readonly path: string;
   readonly #options: ListenOptions;
-  #server: Server | undefined;
-  /** The socket file. Its number is ours alone while the socket is open: the kernel keeps the inode of a bound socket. */
-  #inode: string | undefined;
+  #bound: BoundServer | undefined;
   /** As the runtime's socket was seen last. */
   #wanted: Ownership | undefined;
   /** An owner the system has not let this process give the file to. */
@@ -87,9 +94,9 @@ export class SocketListener extends EventEmitter<{ connection: [Socket]; error: 
 
   /** @throws What the system says where it does not let this process look. */
   find(): FoundFile {
-    const found = inodeAt(this.path);
+    const found = fileAt(this.path);
     if (found === undefined) return 'gone';
-    return found === this.#inode ? 'ours' : { other: found };
+    return this.#isOurs(found) ? 'ours' : found;
   }
 
   /**
@@ -134,7 +141,7 @@ export class SocketListener extends EventEmitter<{ connection: [Socket]; error: 
   /** Owner and mode of a file change one after the other; at no moment is it open to more than before or afterwards. */
   #give(wanted: Ownership): Adoption {
     const own = lstatSync(this.path);
-    if (inodeOf(own) !== this.#inode) return { outcome: 'unknown' };
+    if (!this.#isOurs(fileOf(own))) return { outcome: 'unknown' };
     const { mode } = wanted;
     const isOwner = sameOwner(own, wanted);
     // What was refused once is not tried each time: nobody else could connect meanwhile.
@@ -145,7 +152,7 @@ export class SocketListener extends EventEmitter<{ connection: [Socket]; error: 
     // Closed to others in between: the new group is not let in by the old mode, nor the old group by the new one.
     if (!isOwner && !isRefused) {
       chmodSync(this.path, 0o600);
-      this.#refused = changeOwner(this.path, wanted) ? undefined : wanted;
+      this.#refused = refusedOwner(this.path, wanted);
     }
     chmodSync(this.path, mode);
     return { outcome: isOwner || this.#refused === undefined ? 'adopted' : 'owner refused', ...wanted };
@@ -153,38 +160,38 @@ export class SocketListener extends EventEmitter<{ connection: [Socket]; error: 
 
   /**
    * Binds to the path itself rather than to a temporary name renamed into place: tools such as ss and lsof show the name
-   * that was bound. Node binds within listen(), so the umask makes the file 0600 from its first moment.
+   * that was bound. Node binds within listen(), so the umask makes the file 0600 from its first moment, and nobody closes
+   * the socket before it is known: 'listening', which comes a turn later, never comes where it is closed by then.
    */
   async #bind(): Promise<void> {
     const server = new Server({ allowHalfOpen: true }, (socket) => this.emit('connection', socket));
-    const bound = once(server, 'listening');
     const umask = process.umask(0o177);
     try {
       server.listen(this.path);
     } finally {
       process.umask(umask);
     }
-    if (server.listening) {
-      this.#server = server;
-      this.#inode = inodeAt(this.path);
-    }
-    await bound;
+    if (!server.listening) throw (await once(server, 'error'))[0];
+    this.#bound = { server, file: undefined };
+    this.#bound.file = fileAt(this.path);
     server.on('error', (error) => this.emit('error', error));
-    if (this.adoptMode().outcome !== 'unknown' || this.#closed) return;
+    if (this.adoptMode().outcome !== 'unknown') return;
     const { uid, gid } = lstatSync(this.path);
     this.#give(this.#wanted ?? { mode: this.#options.mode ?? modeUntilKnown, uid, gid });
   }
 
   #release(): void {
-    const server = this.#server;
-    const own = this.#inode;
-    this.#server = undefined;
-    this.#inode = undefined;
-    if (server === undefined) return;
+    const bound = this.#bound;
+    if (bound === undefined) return;
+    this.#bound = undefined;
     // libuv unlinks the path it was bound to without looking what is there (uv_close of a pipe), so that has to be away.
-    const putBack = setAside(this.path, own);
-    server.close();
+    const putBack = setAside(this.path, bound.file);
+    bound.server.close();
     putBack();
+  }
+
+  #isOurs(file: FileId): boolean {
+    return file === this.#bound?.file;
   }
 }
 
@@ -215,10 +222,10 @@ export async function listenOn(path: string, options: ListenOptions): Promise<So
  *
  * @returns Renames it back.
  */
-function setAside(path: string, own: string | undefined): () => void {
+function setAside(path: string, own: FileId | undefined): () => void {
   const aside = `${path}.${process.pid}`;
   try {
-    if (inodeAt(path) === own) return () => {};
+    if (fileAt(path) === own) return () => {};
     renameSync(path, aside);
   } catch {
     return () => {};
@@ -255,7 +262,7 @@ function mkdirUnlessThere(path: string): void {
     mkdirSync(path, { mode: 0o755 });
   } catch (error) {
     // Somebody else may have made it just now.
-    if (errorCode(error) !== 'EEXIST' || !isDirectory(path)) throw error;
+    if (!isDirectory(path)) throw error;
   }
 }
 
@@ -270,47 +277,44 @@ async function removeStale(path: string): Promise<void> {
   if (!found.isSocket()) {
     throw new ListenError('not a socket', `cannot listen on ${path}: it is there and not a socket; it was left alone`);
   }
-  const answer = await probe(path);
-  if (answer === 'live') throw inUse(path);
-  if (answer === 'gone') return;
+  if (await isAnswered(path)) throw inUse(path);
   try {
-    if (inodeAt(path) === inodeOf(found)) unlinkSync(path);
+    if (fileAt(path) === fileOf(found)) unlinkSync(path);
   } catch (error) {
     throw notPossible(path, error);
   }
 }
 
 /** Whether somebody accepts connections at the path of a socket. */
-function probe(path: string): Promise<'live' | 'stale' | 'gone'> {
+function isAnswered(path: string): Promise<boolean> {
   return new Promise((resolve, reject) => {
     const socket = connect(path);
     socket.once('connect', () => {
       socket.destroy();
-      resolve('live');
+      resolve(true);
     });
     socket.once('error', (error: NodeJS.ErrnoException) => {
-      if (error.code === 'ECONNREFUSED') resolve('stale');
-      else if (error.code === 'ENOENT') resolve('gone');
+      if (error.code === 'ECONNREFUSED' || error.code === 'ENOENT') resolve(false);
       // A full backlog, and a socket of another type: both have somebody behind them. Source: unix(7), connect(2).
-      else if (error.code === 'EAGAIN' || error.code === 'EPROTOTYPE') resolve('live');
+      else if (error.code === 'EAGAIN' || error.code === 'EPROTOTYPE') resolve(true);
       else reject(notPossible(path, error));
     });
   });
 }
 
-/** @returns false where the system does not let this process give files away. */
-function changeOwner(path: string, owner: Ownership): boolean {
+/** Gives a file away. @returns The owner, where the system does not let this process do that. */
+function refusedOwner(path: string, owner: Ownership): Ownership | undefined {
   try {
     chownSync(path, owner.uid, owner.gid);
-    return true;
+    return undefined;
   } catch {
-    return false;
+    return owner;
   }
 }
 
-function inodeAt(path: string): string | undefined {
+function fileAt(path: string): FileId | undefined {
   const found = unlessMissing(() => lstatSync(path));
-  return found === undefined ? undefined : inodeOf(found);
+  return found && fileOf(found);
 }
 
 /** `throwIfNoEntry` of Node does throw where a directory of the path is something else. */
@@ -323,7 +327,7 @@ function unlessMissing<T>(look: () => T): T | undefined {
   }
 }
 
-function inodeOf({ dev, ino }: Stats): string {
+function fileOf({ dev, ino }: Stats): FileId {
   return `${dev}:${ino}`;
 }
 
@@ -336,13 +340,12 @@ function inUse(path: string): ListenError {
 }
 
 function notPossible(path: string, error: unknown): ListenError {
-  if (error instanceof ListenError) return error;
   if (errorCode(error) === 'EADDRINUSE') return inUse(path);
   return new ListenError('not possible', `cannot listen on ${path}: ${text(error)}`, { cause: error });
 }
 
-function errorCode(error: unknown): unknown {
-  return error instanceof Error && 'code' in error ? error.code : undefined;
+function errorCode(error: unknown): string | undefined {
+  return (error as NodeJS.ErrnoException).code;
 }
 
 function text(error: unknown): string {

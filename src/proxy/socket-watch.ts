@@ -12,6 +12,9 @@ const lookEveryMs = 1_000;
 /** How often somebody who answers at the path is asked again whether he still does, in ms: each time he gets a connection. */
 const askEveryMs = 10_000;
 
+/** `hidden`: this process may not look. */
+type Found = FoundFile | 'hidden';
+
 interface WatchDeps {
   readonly clock: Clock;
   readonly log: Logger;
@@ -31,7 +34,7 @@ class SocketWatch {
   #stopped = false;
   #cancel = () => {};
   /** What keeps the listener from its path, and when that was found last. */
-  #lost: { readonly why: string; readonly file: string; readonly inUse: boolean; readonly atMs: number } | undefined;
+  #lost: { readonly why: string; readonly found: Found; readonly inUse: boolean; readonly atMs: number } | undefined;
   /** The owner and mode that the log has been told of as refused. */
   #refused: string | undefined;
 
@@ -53,7 +56,7 @@ class SocketWatch {
   }
 
   async #look(): Promise<void> {
-    let found: FoundFile | 'hidden' = 'hidden';
+    let found: Found = 'hidden';
     try {
       found = this.#listener.find();
       if (found !== 'ours') await this.#listenAgain(found);
@@ -66,7 +69,7 @@ class SocketWatch {
 
   async #listenAgain(found: Exclude<FoundFile, 'ours'>): Promise<void> {
     const lost = this.#lost;
-    const asked = lost?.inUse === true && lost.file === fileOf(found) && this.#clock.now() < lost.atMs + askEveryMs;
+    const asked = lost?.inUse === true && lost.found === found && this.#clock.now() < lost.atMs + askEveryMs;
     if (asked) return;
     await this.#listener.listen();
     if (this.#stopped) return;
@@ -81,13 +84,12 @@ class SocketWatch {
   }
 
   /** Said once, and again when something else is the matter. */
-  #noteLoss(found: FoundFile | 'hidden', error: unknown): void {
+  #noteLoss(found: Found, error: unknown): void {
     if (this.#stopped) return;
     const why = error instanceof Error ? error.message : String(error);
-    const file = fileOf(found);
     const inUse = error instanceof ListenError && error.reason === 'in use';
-    const isKnown = this.#lost?.why === why && this.#lost.file === file;
-    this.#lost = { why, file, inUse, atMs: this.#clock.now() };
+    const isKnown = this.#lost?.why === why && this.#lost.found === found;
+    this.#lost = { why, found, inUse, atMs: this.#clock.now() };
     if (isKnown) return;
     const { path } = this.#listener;
     if (found === 'hidden') this.#log.error({ path, error: why }, 'the socket file cannot be looked at');
@@ -121,8 +123,4 @@ class SocketWatch {
       'the socket file cannot be given to the owner of the runtime; its mode is that of the runtime',
     );
   }
-}
-
-function fileOf(found: FoundFile | 'hidden'): string {
-  return typeof found === 'string' ? found : found.other;
 }

@@ -4,6 +4,7 @@ import fs, {
   chmodSync,
   chownSync,
   existsSync,
+  linkSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -17,7 +18,7 @@ import fs, {
   writeFileSync,
 } from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
-import { connect, createServer, Server, type Socket } from 'node:net';
+import net, { connect, createServer, Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -25,6 +26,7 @@ import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import t, { type Test } from 'tap';
 import { ListenError, type ListenOptions, listenOn, type SocketListener } from '../../src/proxy/listen.js';
+import { soon } from '../support/soon.js';
 
 const isRoot = process.geteuid?.() === 0;
 const nobody = 65_534;
@@ -36,7 +38,7 @@ function folder(t: Test): string {
 }
 
 async function listen(t: Test, path: string, options?: Partial<ListenOptions>): Promise<SocketListener> {
-  const listener = await listenOn(path, { ownerFrom: `${path}.runtime`, ...options });
+  const listener = await soon(listenOn(path, { ownerFrom: `${path}.runtime`, ...options }));
   t.teardown(() => listener.close());
   return listener;
 }
@@ -54,7 +56,7 @@ async function leaveStale(t: Test, path: string): Promise<void> {
   const server = await serveOn(t, `${path}.dead`);
   renameSync(`${path}.dead`, path);
   server.close();
-  await once(server, 'close');
+  await soon(once(server, 'close'));
 }
 
 async function refusal(t: Test, path: string): Promise<ListenError> {
@@ -71,7 +73,7 @@ const modeOf = (path: string) => lstatSync(path).mode & 0o777;
 
 async function connected(path: string): Promise<Socket> {
   const socket = connect(path);
-  await once(socket, 'connect');
+  await soon(once(socket, 'connect'));
   return socket;
 }
 
@@ -80,10 +82,10 @@ t.test('connections arrive half open, and the first of them is not missed', asyn
   const arrived = new Promise<Socket>(
     (onConnection) => void listen(t, path, { onConnection }).then(() => connect(path).end('request')),
   );
-  const downstream = await arrived;
+  const downstream = await soon(arrived);
   t.teardown(() => downstream.destroy());
   downstream.resume();
-  await once(downstream, 'end');
+  await soon(once(downstream, 'end'));
   t.ok(downstream.writable, 'the end of the request leaves the answer possible');
 });
 
@@ -101,7 +103,7 @@ t.test('the file of a dead socket is replaced', async (t) => {
   const listener = await listen(t, path);
   const accepted = once(listener, 'connection');
   (await connected(path)).destroy();
-  const [downstream] = await accepted;
+  const [downstream] = await soon(accepted);
   t.ok(downstream, 'the new listener gets what connects');
   downstream.destroy();
 });
@@ -112,7 +114,90 @@ t.test('a socket somebody answers on is refused and goes on working', async (t) 
   const error = await refusal(t, path);
   t.equal(error.reason, 'in use');
   t.equal(error.message, `cannot listen on ${path}: another process is listening there`);
+  t.equal(error.name, 'ListenError');
   (await connected(path)).destroy();
+});
+
+t.test('whoever answers is asked once and left at once', async (t) => {
+  const path = join(folder(t), 'x.sock');
+  const server = createServer();
+  server.listen(path);
+  t.teardown(() => server.close());
+  const asked = once(server, 'connection');
+  await refusal(t, path);
+  const [socket] = await soon(asked);
+  socket.resume();
+  await soon(once(socket, 'close'));
+});
+
+t.test('a listener that is too busy to answer is refused too, and goes on working', async (t) => {
+  const path = join(folder(t), 'x.sock');
+  const server = createServer((socket) => socket.end());
+  server.listen({ path, backlog: 1 });
+  t.teardown(() => server.close());
+  // Within one turn nothing is accepted.
+  const waiting = Array.from({ length: 3 }, () => connect(path).on('error', () => {}));
+  const error = await refusal(t, path);
+  t.equal(error.reason, 'in use');
+  for (const socket of waiting) socket.destroy();
+  await soon(once(server, 'connection'));
+  (await connected(path)).destroy();
+});
+
+/** Whoever connects until the end of the test has this done in the moment after the system has answered. */
+function afterConnecting(t: Test, then: (socket: Socket) => void): void {
+  const { connect } = net;
+  const restore = (as: typeof connect) => {
+    net.connect = as;
+    syncBuiltinESMExports();
+  };
+  restore(((path: string) => {
+    const socket = connect(path);
+    then(socket);
+    return socket;
+  }) as typeof connect);
+  t.teardown(() => restore(connect));
+}
+
+t.test('a socket of another type has somebody behind it', async (t) => {
+  const path = join(folder(t), 'x.sock');
+  await leaveStale(t, path);
+  const wrongType = Object.assign(new Error('connect EPROTOTYPE'), { code: 'EPROTOTYPE' });
+  afterConnecting(t, (socket) => socket.destroy(wrongType));
+  t.equal((await refusal(t, path)).reason, 'in use');
+  t.ok(existsSync(path));
+});
+
+t.test("a dead socket that is gone before it is removed is in nobody's way", async (t) => {
+  const path = join(folder(t), 'x.sock');
+  await leaveStale(t, path);
+  afterConnecting(t, () => unlinkSync(path));
+  const listener = await listen(t, path);
+  t.equal(listener.find(), 'ours');
+});
+
+t.test("a socket that is gone before it is asked is in nobody's way", async (t) => {
+  const path = join(folder(t), 'x.sock');
+  await leaveStale(t, path);
+  const gone = Object.assign(new Error('connect ENOENT'), { code: 'ENOENT' });
+  afterConnecting(t, (socket) => {
+    unlinkSync(path);
+    socket.destroy(gone);
+  });
+  const listener = await listen(t, path);
+  t.equal(listener.find(), 'ours');
+});
+
+t.test('what has taken the place of a dead socket meanwhile is left alone', async (t) => {
+  const path = join(folder(t), 'x.sock');
+  await leaveStale(t, path);
+  afterConnecting(t, () => {
+    renameSync(path, `${path}.dead`);
+    writeFileSync(path, 'precious');
+  });
+  const error = await refusal(t, path);
+  t.equal(error.reason, 'in use');
+  t.equal(readFileSync(path, 'utf8'), 'precious');
 });
 
 t.test('what is not a socket is refused and left alone', async (t) => {
@@ -146,6 +231,7 @@ t.test('a directory that cannot be made is its own error', async (t) => {
   const error = await refusal(t, join(file, 'sub', 'x.sock'));
   t.equal(error.reason, 'no directory');
   t.equal(error.message, `cannot make the directory ${file}/sub to listen in: ${file} is there and not a directory`);
+  t.match(error.cause, { message: `${file} is there and not a directory` });
   symlinkSync('nowhere', `${file}.link`);
   t.match(
     (await refusal(t, `${file}.link/x.sock`)).message,
@@ -155,18 +241,19 @@ t.test('a directory that cannot be made is its own error', async (t) => {
 
 t.test('directories are made above the last one that is there, links to directories among them', async (t) => {
   const directory = folder(t);
+  const umask = process.umask(0);
+  t.teardown(() => process.umask(umask));
   mkdirSync(join(directory, 'real'), { mode: 0o700 });
   symlinkSync('real', join(directory, 'link'));
   await listen(t, join(directory, 'link', 'a', 'b', 'c', 'x.sock'));
   const made = ['real', 'real/a', 'real/a/b', 'real/a/b/c'].map((name) => modeOf(join(directory, name)));
-  const fresh = 0o755 & ~process.umask();
-  t.strictSame(made, [0o700, fresh, fresh, fresh], 'those that were there keep their mode');
+  t.strictSame(made, [0o700, 0o755, 0o755, 0o755], 'those that were there keep their mode');
 });
 
 t.test('a directory that procfs does not let be made is refused at once', async (t) => {
   // Not in this process: a loop that never ends could not be stopped.
   const script = `
-    import { listenOn } from ${JSON.stringify(new URL('../../src/proxy/listen.ts', import.meta.url).href)};
+    import { listenOn } from ${JSON.stringify(new URL('../../src/proxy/listen.js', import.meta.url).href)};
     listenOn('/proc/x/u.sock', { ownerFrom: '/none' }).catch((error) => console.log(error.reason + ': ' + error.message));
   `;
   const node = ['--import', 'tsx', '--input-type=module', '--eval', script];
@@ -207,19 +294,75 @@ t.test('a directory without permission is an error that says so', { skip: !isRoo
   const error = await refusal(t, join(directory, 'x.sock')).finally(() => process.seteuid?.(0));
   t.equal(error.reason, 'not possible');
   t.match(error.message, /^cannot listen on .*x\.sock: .*EACCES/);
+  t.match(error.cause, { code: 'EACCES' });
   t.same(readdirSync(directory), []);
 });
+
+t.test(
+  'what may not be looked at, asked or removed is an error that says so',
+  { skip: !isRoot && 'needs root' },
+  async (t) => {
+    const directory = folder(t);
+    const path = join(directory, 'x.sock');
+    const listener = await listen(t, path);
+    const asNobody = async (run: () => Promise<void> | void) => {
+      process.seteuid?.(nobody);
+      try {
+        await run();
+      } finally {
+        process.seteuid?.(0);
+      }
+    };
+    await asNobody(async () => {
+      t.throws(() => listener.find(), { code: 'EACCES' });
+      const error = await refusal(t, path);
+      t.equal(error.reason, 'not possible');
+      t.match(error.message, /^cannot listen on .*x\.sock: EACCES: permission denied, lstat/);
+    });
+    listener.close();
+    chmodSync(directory, 0o777);
+    await leaveStale(t, path);
+    chmodSync(path, 0o600);
+    await asNobody(async () => {
+      const error = await refusal(t, path);
+      t.equal(error.reason, 'not possible');
+      t.match(error.message, /^cannot listen on .*x\.sock: connect EACCES/);
+    });
+    chmodSync(directory, 0o755);
+    chmodSync(path, 0o666);
+    await asNobody(async () => {
+      const error = await refusal(t, path);
+      t.equal(error.reason, 'not possible');
+      t.match(error.message, /^cannot listen on .*x\.sock: EACCES: permission denied, unlink/);
+    });
+    t.ok(existsSync(path));
+  },
+);
+
+/** Whatever begins to listen until the end of the test has this done when the file is there, and before anything else is. */
+function afterBinding(t: Test, then: (server: Server) => void): void {
+  const { listen } = Server.prototype;
+  t.teardown(() => {
+    Server.prototype.listen = listen;
+  });
+  Server.prototype.listen = function (this: Server, ...args: Parameters<Server['listen']>) {
+    listen.apply(this, args);
+    then(this);
+    return this;
+  } as typeof listen;
+}
 
 t.test('the socket file is closed to others from its first moment, whatever the umask', async (t) => {
   const path = join(folder(t), 'x.sock');
   const umask = process.umask(0);
   t.teardown(() => process.umask(umask));
-  const opening = listen(t, path);
-  // Nothing was there to probe, so the file exists as soon as the promise callbacks that are ready have run.
-  await Promise.resolve();
-  t.equal(modeOf(path), 0o600);
+  let mode: number | undefined;
+  afterBinding(t, () => {
+    mode = modeOf(path);
+  });
+  await listen(t, path);
+  t.equal(mode, 0o600);
   t.equal(process.umask(), 0, 'and the umask of the process is as before');
-  await opening;
 });
 
 t.test('the mode is 0660 while there is no runtime', async (t) => {
@@ -304,6 +447,16 @@ t.test(
   },
 );
 
+t.test('another mode alone does not shut anybody out for a moment', async (t) => {
+  const path = join(folder(t), 'x.sock');
+  await serveOn(t, `${path}.runtime`);
+  chmodSync(`${path}.runtime`, 0o660);
+  const listener = await listen(t, path);
+  chmodSync(`${path}.runtime`, 0o606);
+  const modes = statesDuring(path, () => listener.adoptMode()).map(({ mode }) => mode);
+  t.strictSame(modes, [0o660, 0o606]);
+});
+
 t.test('a runtime that is there first gives its mode at once', async (t) => {
   const path = join(folder(t), 'x.sock');
   await serveOn(t, `${path}.runtime`);
@@ -368,10 +521,41 @@ t.test('close removes the socket file at once and leaves open connections alone'
         listener.once('connection', () => listener.close());
       }),
   );
-  const downstream = await accepted;
+  const downstream = await soon(accepted);
   t.teardown(() => downstream.destroy());
   t.notOk(existsSync(path));
   t.notOk(downstream.destroyed);
+});
+
+t.test('close while it begins to listen leaves nothing behind', async (t) => {
+  const directory = folder(t);
+  const path = join(directory, 'x.sock');
+  const listener = await listen(t, path);
+  rmSync(path);
+  const listening = listener.listen();
+  await Promise.resolve();
+  t.equal(listener.find(), 'ours', 'it has begun');
+  listener.close();
+  await soon(listening);
+  t.same(readdirSync(directory), []);
+});
+
+t.test('a socket whose file is taken away while it begins to listen is closed', async (t) => {
+  const path = join(folder(t), 'x.sock');
+  afterBinding(t, () => renameSync(path, `${path}.aside`));
+  const error = await refusal(t, path);
+  t.equal(error.reason, 'not possible');
+  t.match(error.cause, { code: 'ENOENT' });
+  await t.rejects(connected(`${path}.aside`), { code: 'ECONNREFUSED' });
+});
+
+t.test('after close its file is not its own any more', async (t) => {
+  const path = join(folder(t), 'x.sock');
+  const listener = await listen(t, path);
+  linkSync(path, `${path}.kept`);
+  listener.close();
+  renameSync(`${path}.kept`, path);
+  t.not(listener.find(), 'ours');
 });
 
 t.test('close leaves alone what has taken its place', async (t) => {
@@ -426,14 +610,14 @@ t.test('listening again takes a new file, leaves connections open and counts for
   t.equal(listener.find(), 'ours');
   const second = await connected(path);
   t.teardown(() => second.destroy());
-  while (arrived.length < 2) await once(listener, 'connection');
+  while (arrived.length < 2) await soon(once(listener, 'connection'));
   for (const [at, socket] of [first, second].entries()) {
     arrived[at]?.end(`answer ${at}`);
-    t.equal(String((await once(socket, 'data'))[0]), `answer ${at}`);
+    t.equal(String((await soon(once(socket, 'data')))[0]), `answer ${at}`);
   }
   rmSync(path);
   writeFileSync(path, 'precious');
-  t.same(listener.find(), { other: `${statSync(path).dev}:${statSync(path).ino}` });
+  t.equal(listener.find(), `${statSync(path).dev}:${statSync(path).ino}`);
   await t.rejects(
     listener.listen(),
     new ListenError('not a socket', `cannot listen on ${path}: it is there and not a socket; it was left alone`),
@@ -465,15 +649,7 @@ t.test('errors of whatever socket listens now are heard, and unheard ones end no
   const path = join(folder(t), 'x.sock');
   const heard: Error[] = [];
   const servers: Server[] = [];
-  const note = (server: Server) => servers.push(server);
-  const listening = Server.prototype.listen;
-  t.teardown(() => {
-    Server.prototype.listen = listening;
-  });
-  Server.prototype.listen = function (this: Server, ...args: Parameters<Server['listen']>) {
-    note(this);
-    return listening.apply(this, args);
-  } as typeof listening;
+  afterBinding(t, (server) => servers.push(server));
   const listener = await listen(t, path);
   servers[0]?.emit('error', new Error('unheard'));
   listener.on('error', (error) => heard.push(error));

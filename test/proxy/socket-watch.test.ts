@@ -18,6 +18,7 @@ import t, { type Test } from 'tap';
 import { type ListenOptions, listenOn } from '../../src/proxy/listen.js';
 import { watchSocket } from '../../src/proxy/socket-watch.js';
 import { ManualClock, settle } from '../support/manual-clock.js';
+import { soon, until } from '../support/soon.js';
 
 const isRoot = process.geteuid?.() === 0;
 const nobody = 65_534;
@@ -27,7 +28,7 @@ const modeOf = (path: string) => lstatSync(path).mode & 0o777;
 async function connected(t: Test, path: string): Promise<Socket> {
   const socket = connect(path);
   t.teardown(() => socket.destroy());
-  await once(socket, 'connect');
+  await soon(once(socket, 'connect'));
   return socket;
 }
 
@@ -50,15 +51,26 @@ async function serveOn(t: Test, path: string): Promise<Server> {
 async function kill(server: Server, path: string): Promise<void> {
   renameSync(path, `${path}.dead`);
   server.close();
-  await once(server, 'close');
+  await soon(once(server, 'close'));
   renameSync(`${path}.dead`, path);
 }
 
 async function whoAnswers(path: string): Promise<string> {
   const socket = connect(path);
   let said = '';
-  for await (const chunk of socket) said += chunk;
+  socket.on('data', (chunk) => {
+    said += chunk;
+  });
+  await soon(once(socket, 'end'));
   return said;
+}
+
+interface Line {
+  readonly level: number;
+  readonly msg: string;
+  readonly path?: string;
+  readonly error?: string;
+  readonly mode?: string;
 }
 
 /** A watched listener that says `Holdfast` to everybody who connects; the runtime's socket is at `runtime`. */
@@ -70,9 +82,11 @@ async function watched(t: Test, options: Partial<ListenOptions> = {}) {
   const runtime = join(top, 'runtime.sock');
   const clock = new ManualClock();
   const lines: string[] = [];
+  const paths = new Set<string | undefined>();
   const log = pino({ level: 'trace' }, { write: (line: string) => note(JSON.parse(line)) });
-  const note = ({ level, msg, error, mode }: { level: number; msg: string; error?: string; mode?: string }) => {
+  const note = ({ level, msg, path, error, mode }: Line) => {
     const detail = error ?? mode;
+    if (mode === undefined) paths.add(path);
     lines.push(`${pino.levels.labels[level]}: ${msg}${detail === undefined ? '' : ` (${detail})`}`);
   };
   const listener = await listenOn(path, {
@@ -90,9 +104,7 @@ async function watched(t: Test, options: Partial<ListenOptions> = {}) {
     stop();
     listener.close();
   });
-  const looked = async () => {
-    while (clock.pending === 0) await settle();
-  };
+  const looked = () => until(() => clock.pending > 0);
   await looked();
   return {
     directory,
@@ -110,18 +122,20 @@ async function watched(t: Test, options: Partial<ListenOptions> = {}) {
     },
     /** What the log was told since the last call, as `level: message (error or mode)`. */
     told: () => lines.splice(0),
+    /** The paths that its lines name, but for those of a mode. */
+    paths,
     /** A connection that was greeted, and says whether it still works. */
     async open(): Promise<() => Promise<string>> {
       const socket = await connected(t, path);
-      await once(socket, 'data');
+      await soon(once(socket, 'data'));
       return async () => {
         socket.write('still there?');
-        return String((await once(socket, 'data'))[0]);
+        return String((await soon(once(socket, 'data')))[0]);
       };
     },
     async greeting(): Promise<string> {
       const socket = await connected(t, path);
-      return String((await once(socket, 'data'))[0]);
+      return String((await soon(once(socket, 'data')))[0]);
     },
   };
 }
@@ -154,6 +168,8 @@ t.test('each runtime that starts gives its owner and mode within a second, narro
 
 t.test('an owner that cannot be adopted is said once', { skip: !isRoot && 'needs root' }, async (t) => {
   const { path, runtime, directory, seconds, told } = await watched(t);
+  const refused = (mode: string) =>
+    `warn: the socket file cannot be given to the owner of the runtime; its mode is that of the runtime (${mode})`;
   await serveOn(t, runtime);
   chmodSync(runtime, 0o600);
   for (const at of [dirname(directory), directory, path]) chownSync(at, nobody, nobody);
@@ -161,9 +177,14 @@ t.test('an owner that cannot be adopted is said once', { skip: !isRoot && 'needs
   t.teardown(() => process.seteuid?.(0));
   await seconds(3);
   t.equal(modeOf(path), 0o600);
-  t.strictSame(told(), [
-    'warn: the socket file cannot be given to the owner of the runtime; its mode is that of the runtime (0600)',
-  ]);
+  t.strictSame(told(), [refused('0600')]);
+  for (const mode of [0o640, 0o660]) {
+    process.seteuid?.(0);
+    chmodSync(runtime, mode);
+    process.seteuid?.(nobody);
+    await seconds(2);
+    t.strictSame(told(), [refused(`0${mode.toString(8)}`)], 'again with another mode');
+  }
 });
 
 t.test('a deleted socket file is made again within a second, and open connections stay', async (t) => {
@@ -259,6 +280,19 @@ t.test('the file of somebody else who was killed is replaced within ten seconds'
   t.strictSame(told(), ['warn: a dead socket was in place of the socket file; listening again']);
 });
 
+t.test('a dead socket in the place of somebody who answered is replaced within a second', async (t) => {
+  const { path, seconds, told, greeting } = await watched(t);
+  rmSync(path);
+  await serveOn(t, path);
+  await seconds(1);
+  told();
+  await kill(await serveOn(t, `${path}.next`), `${path}.next`);
+  renameSync(`${path}.next`, path);
+  await seconds(1);
+  t.equal(await greeting(), 'Holdfast');
+  t.strictSame(told(), ['warn: a dead socket was in place of the socket file; listening again']);
+});
+
 t.test('of two for one path the one that answers stays, and the other one takes over after it', async (t) => {
   const first = await watched(t);
   const { path } = first;
@@ -278,19 +312,24 @@ t.test('of two for one path the one that answers stays, and the other one takes 
 });
 
 t.test('what makes listening again impossible is said once a kind, and tried again each second', async (t) => {
-  const { path, directory, seconds, told, greeting } = await watched(t);
+  const { path, directory, seconds, told, greeting, paths } = await watched(t);
   const gone = (error: string) =>
     `error: the socket file is gone: new connections are not possible; trying every second (${error})`;
   rmSync(directory, { recursive: true });
   writeFileSync(directory, '');
   await seconds(3);
-  const cannot = `cannot make the directory ${directory} to listen in:`;
-  t.strictSame(told(), [gone(`${cannot} ${directory} is there and not a directory`)]);
+  const line = gone(`cannot make the directory ${directory} to listen in: ${directory} is there and not a directory`);
+  t.strictSame(told(), [line]);
   rmSync(directory, { recursive: true });
   await seconds(1);
   t.equal(await greeting(), 'Holdfast');
   t.ok(existsSync(path));
   t.strictSame(told(), ['warn: the socket file was gone; listening again']);
+  rmSync(directory, { recursive: true });
+  writeFileSync(directory, '');
+  await seconds(2);
+  t.strictSame(told(), [line], 'anew once it had been possible');
+  t.strictSame([...paths], [path]);
 });
 
 t.test(
@@ -318,6 +357,25 @@ t.test(
     t.strictSame(told(), ['warn: the socket file was gone; listening again']);
   },
 );
+
+t.test('what goes wrong in a look that was stopped in the middle is not told', async (t) => {
+  const { path, listener, stop, clock, told } = await watched(t);
+  rmSync(path);
+  await serveOn(t, path);
+  const listen = listener.listen.bind(listener);
+  let looking: Promise<void> | undefined;
+  // While it looks whether somebody answers there.
+  listener.listen = () => {
+    looking = listen();
+    stop();
+    return looking;
+  };
+  await clock.advance(1_000);
+  await t.rejects(soon(looking ?? Promise.resolve()), { message: /another process is listening there/ });
+  await settle();
+  t.strictSame(told(), []);
+  t.equal(clock.pending, 0);
+});
 
 t.test('nothing listens again once it has been closed, not even in the middle of a look', async (t) => {
   const { path, listener, stop, clock, told } = await watched(t);
