@@ -163,9 +163,10 @@ class CountedLine {
   }
 }
 
+/** Equal ones differ nowhere, and there is nothing at -1. */
 function isBefore(one: readonly number[], other: readonly number[]): boolean {
   const at = one.findIndex((number, index) => number !== other[index]);
-  return at >= 0 && (one[at] ?? 0) < (other[at] ?? 0);
+  return (one[at] ?? 0) < (other[at] ?? 0);
 }
 
 const ranks = { waits: 1, none: 2, calls: 3 } as const;
@@ -174,8 +175,8 @@ const ranks = { waits: 1, none: 2, calls: 3 } as const;
 function allowedByOpenFiles(): number {
   let openFiles = Number.POSITIVE_INFINITY;
   try {
-    const [, soft] = /^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1')) ?? [];
-    if (soft !== undefined) openFiles = Number(soft);
+    const limits = String(readFileSync('/proc/self/limits'));
+    for (const [, soft] of limits.matchAll(/Max open files +(\d+)/g)) openFiles = Number(soft);
   } catch {
     // No such file system: the default will do.
   }

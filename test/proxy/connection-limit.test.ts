@@ -1,4 +1,4 @@
-/** More downstream connections than allowed. */
+/** More downstream connections than allowed, of a whole Holdfast. */
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import type { Test } from 'tap';
