@@ -51,12 +51,14 @@ export interface Wanted {
   readonly holderId: string | undefined;
 }
 
+type Looks = Pick<OwnCalls, 'podSandboxes' | 'containers' | 'isReady'>;
+
 export class NameHolders {
-  readonly #calls: OwnCalls;
+  readonly #calls: Looks;
   readonly #volatileAnnotations: ReadonlySet<string>;
 
   /** @param volatileAnnotations Keys of those that differ between two tries without meaning anything. */
-  constructor(calls: OwnCalls, volatileAnnotations: ReadonlySet<string>) {
+  constructor(calls: Looks, volatileAnnotations: ReadonlySet<string>) {
     this.#calls = calls;
     this.#volatileAnnotations = volatileAnnotations;
   }
