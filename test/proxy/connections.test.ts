@@ -264,6 +264,21 @@ t.test('who was told to go counts no more, and is not told again', async (t) => 
   );
 });
 
+t.test('nobody goes for one who comes where only who was told to go is in the way', async (t) => {
+  const { accept, evictions } = setUp(2);
+  const [told, staying, gone] = [
+    new FakeLink({ isSlow: true }),
+    new FakeLink({ lastUse: 2 }),
+    new FakeLink({ lastUse: 1 }),
+  ];
+  for (const link of [told, staying, gone]) accept(link);
+  gone.close();
+  await settle();
+  t.equal(accept(), true);
+  t.strictSame([told.isTold, staying.isTold], [true, false]);
+  t.equal(await evictions(), 1);
+});
+
 t.test('who was told to go is closed at once, whatever he waits for', async (t) => {
   const { clock, accept } = setUp(1);
   const links = [new FakeLink(), new FakeLink({ calls: [subscription] }), new FakeLink({ calls: [work] })];
