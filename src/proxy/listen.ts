@@ -2,7 +2,7 @@
  * The socket file Holdfast listens on: taking it over from a dead process, who may connect to it, making it once more and
  * removing it again. Knows nothing of what is spoken over its connections, nor when to look at the file (socket-watch.ts).
  */
-import { EventEmitter, once } from 'node:events';
+import { EventEmitter } from 'node:events';
 import { chmodSync, chownSync, lstatSync, mkdirSync, renameSync, type Stats, statSync, unlinkSync } from 'node:fs';
 import { connect, Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
@@ -171,7 +171,7 @@ export class SocketListener extends EventEmitter<{ connection: [Socket]; error: 
     } finally {
       process.umask(umask);
     }
-    if (!server.listening) throw (await once(server, 'error'))[0];
+    if (!server.listening) throw await new Promise((failed) => server.once('error', failed));
     this.#bound = { server, file: undefined };
     this.#bound.file = fileAt(this.path);
     server.on('error', (error) => this.emit('error', error));

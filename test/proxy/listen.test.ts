@@ -25,10 +25,8 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 import { ListenError, type ListenOptions, listenOn, type SocketListener } from '../../src/proxy/listen.js';
+import { asNobody, isRoot, nobody } from '../support/as-nobody.js';
 import { soon } from '../support/soon.js';
-
-const isRoot = process.geteuid?.() === 0;
-const nobody = 65_534;
 
 function folder(t: Test): string {
   const path = mkdtempSync(join(tmpdir(), 'hf-'));
@@ -282,8 +280,7 @@ t.test('directories that somebody else makes at the same moment will do', async 
 t.test('a directory without permission is an error that says so', { skip: !isRoot && 'needs root' }, async (t) => {
   const directory = folder(t);
   chmodSync(directory, 0o755);
-  process.seteuid?.(nobody);
-  const error = await refusal(t, join(directory, 'x.sock')).finally(() => process.seteuid?.(0));
+  const error = await asNobody(() => refusal(t, join(directory, 'x.sock')));
   t.equal(error.reason, 'not possible');
   t.match(error.message, /^cannot listen on .*x\.sock: .*EACCES/);
   t.match(error.cause, { code: 'EACCES' });
@@ -297,36 +294,25 @@ t.test(
     const directory = folder(t);
     const path = join(directory, 'x.sock');
     const listener = await listen(t, path);
-    const asNobody = async (run: () => Promise<void> | void) => {
-      process.seteuid?.(nobody);
-      try {
-        await run();
-      } finally {
-        process.seteuid?.(0);
-      }
-    };
-    await asNobody(async () => {
-      t.throws(() => listener.find(), { code: 'EACCES' });
-      const error = await refusal(t, path);
-      t.equal(error.reason, 'not possible');
-      t.match(error.message, /^cannot listen on .*x\.sock: EACCES: permission denied, lstat/);
-    });
+    await t.rejects(
+      asNobody(() => listener.find()),
+      { code: 'EACCES', message: /lstat/ },
+    );
+    const unseen = await asNobody(() => refusal(t, path));
+    t.equal(unseen.reason, 'not possible');
+    t.match(unseen.message, /^cannot listen on .*x\.sock: EACCES: permission denied, lstat/);
     listener.close();
     chmodSync(directory, 0o777);
     await leaveStale(t, path);
     chmodSync(path, 0o600);
-    await asNobody(async () => {
-      const error = await refusal(t, path);
-      t.equal(error.reason, 'not possible');
-      t.match(error.message, /^cannot listen on .*x\.sock: connect EACCES/);
-    });
+    const unasked = await asNobody(() => refusal(t, path));
+    t.equal(unasked.reason, 'not possible');
+    t.match(unasked.message, /^cannot listen on .*x\.sock: connect EACCES/);
     chmodSync(directory, 0o755);
     chmodSync(path, 0o666);
-    await asNobody(async () => {
-      const error = await refusal(t, path);
-      t.equal(error.reason, 'not possible');
-      t.match(error.message, /^cannot listen on .*x\.sock: EACCES: permission denied, unlink/);
-    });
+    const left = await asNobody(() => refusal(t, path));
+    t.equal(left.reason, 'not possible');
+    t.match(left.message, /^cannot listen on .*x\.sock: EACCES: permission denied, unlink/);
     t.ok(existsSync(path));
   },
 );
@@ -481,25 +467,20 @@ t.test(
     const path = join(directory, 'x.sock');
     await serveOn(t, `${path}.runtime`);
     chmodSync(`${path}.runtime`, 0o600);
-    process.seteuid?.(nobody);
-    t.teardown(() => process.seteuid?.(0));
-    const listener = await listen(t, path);
-    t.equal(listener.adoptMode().outcome, 'owner refused');
+    const listener = await asNobody(() => listen(t, path));
+    const adopt = async () => (await asNobody(() => listener.adoptMode())).outcome;
+    t.equal(await adopt(), 'owner refused');
     t.equal(modeOf(path), 0o600);
     t.equal(lstatSync(path).uid, nobody);
     const { ctimeMs } = lstatSync(path);
     await new Promise((resolve) => setTimeout(resolve, 20));
-    t.equal(listener.adoptMode().outcome, 'owner refused');
+    t.equal(await adopt(), 'owner refused');
     t.equal(lstatSync(path).ctimeMs, ctimeMs, 'and the file is left alone from then on');
-    process.seteuid?.(0);
     chmodSync(`${path}.runtime`, 0o620);
-    process.seteuid?.(nobody);
-    t.equal(listener.adoptMode().outcome, 'owner refused');
+    t.equal(await adopt(), 'owner refused');
     t.equal(modeOf(path), 0o620, 'but for another mode');
-    process.seteuid?.(0);
     chownSync(`${path}.runtime`, nobody, lstatSync(path).gid);
-    process.seteuid?.(nobody);
-    t.equal(listener.adoptMode().outcome, 'kept', 'until the runtime has the owner there is');
+    t.equal(await adopt(), 'kept', 'until the runtime has the owner there is');
   },
 );
 

@@ -17,11 +17,9 @@ import { pino } from 'pino';
 import t, { type Test } from 'tap';
 import { type ListenOptions, listenOn } from '../../src/proxy/listen.js';
 import { watchSocket } from '../../src/proxy/socket-watch.js';
+import { asNobody, isRoot, nobody } from '../support/as-nobody.js';
 import { ManualClock, settle } from '../support/manual-clock.js';
 import { soon, until } from '../support/soon.js';
-
-const isRoot = process.geteuid?.() === 0;
-const nobody = 65_534;
 
 const modeOf = (path: string) => lstatSync(path).mode & 0o777;
 
@@ -173,16 +171,12 @@ t.test('an owner that cannot be adopted is said once', { skip: !isRoot && 'needs
   await serveOn(t, runtime);
   chmodSync(runtime, 0o600);
   for (const at of [dirname(directory), directory, path]) chownSync(at, nobody, nobody);
-  process.seteuid?.(nobody);
-  t.teardown(() => process.seteuid?.(0));
-  await seconds(3);
+  await asNobody(() => seconds(3));
   t.equal(modeOf(path), 0o600);
   t.strictSame(told(), [refused('0600')]);
   for (const mode of [0o640, 0o660]) {
-    process.seteuid?.(0);
     chmodSync(runtime, mode);
-    process.seteuid?.(nobody);
-    await seconds(2);
+    await asNobody(() => seconds(2));
     t.strictSame(told(), [refused(`0${mode.toString(8)}`)], 'again with another mode');
   }
 });
@@ -339,20 +333,13 @@ t.test(
     const { path, directory, seconds, told, greeting } = await watched(t);
     chmodSync(dirname(directory), 0o755);
     rmSync(path);
-    process.seteuid?.(nobody);
-    t.teardown(() => process.seteuid?.(0));
-    await seconds(3);
+    await asNobody(() => seconds(3));
     t.match(told(), [/^error: the socket file is gone: .*EACCES/]);
-    const allow = (mode: number) => {
-      process.seteuid?.(0);
-      chmodSync(directory, mode);
-      process.seteuid?.(nobody);
-    };
-    allow(0o700);
-    await seconds(3);
+    chmodSync(directory, 0o700);
+    await asNobody(() => seconds(3));
     t.match(told(), [/^error: the socket file cannot be looked at .*EACCES/]);
-    allow(0o777);
-    await seconds(1);
+    chmodSync(directory, 0o777);
+    await asNobody(() => seconds(1));
     t.equal(await greeting(), 'Holdfast');
     t.strictSame(told(), ['warn: the socket file was gone; listening again']);
   },
