@@ -91,6 +91,17 @@ t.test('drift names everything that differs, and never a value', async (t) => {
   ]);
 });
 
+t.test('what has one name together and stays the same is not named where something else differs', async (t) => {
+  const many = (image: string) =>
+    parts(
+      changed(({ config }) => {
+        config.image = { image };
+        config.envs = Array.from({ length: 3000 }, (_, index) => ({ key: `E${index}`, value: Buffer.from('v') }));
+      }),
+    );
+  t.strictSame(driftOf(many('one'), many('other')), ['config.image.image']);
+});
+
 t.test('another order of mounts is drift by the name of order', async (t) => {
   t.strictSame(
     driftBy(({ config }) => void config.mounts.reverse()),
