@@ -190,14 +190,14 @@ export class HungWork {
       const hangsMs = this.#hangsMs(running, nowMs);
       if (hangsMs > nowMs) nextMs = Math.min(nextMs, hangsMs);
       else {
-        const isProven = provenMs(running) <= nowMs;
+        const proven = isProven(running, nowMs);
         const others = unproven.get(running.sort) ?? 0;
-        if (this.#hung < this.#options.most && (isProven || others < mostUnproven)) {
+        if (this.#hung < this.#options.most && (proven || others < mostUnproven)) {
           this.#nowHangs(running, nowMs);
-          if (!isProven) unproven.set(running.sort, others + 1);
+          if (!proven) unproven.set(running.sort, others + 1);
         } else {
           isFull = true;
-          if (!isProven) nextMs = Math.min(nextMs, provenMs(running));
+          if (!proven) nextMs = Math.min(nextMs, provenMs(running));
         }
       }
       const givenUpMs = this.#givenUpMs(running);
@@ -218,7 +218,7 @@ export class HungWork {
     const counts = new Map<string, number>();
     for (const running of this.#running) {
       const { sort, hungSinceMs } = running;
-      if (hungSinceMs !== undefined && provenMs(running) > nowMs) counts.set(sort, (counts.get(sort) ?? 0) + 1);
+      if (hungSinceMs !== undefined && !isProven(running, nowMs)) counts.set(sort, (counts.get(sort) ?? 0) + 1);
     }
     return counts;
   }
@@ -252,7 +252,7 @@ export class HungWork {
     if (this.#options.giveUp === undefined) return;
     for (const running of this.#running) {
       const { work, hungSinceMs, isGivenUp } = running;
-      if (hungSinceMs === undefined || provenMs(running) > nowMs || isGivenUp || work.isForgotten !== true) continue;
+      if (hungSinceMs === undefined || !isProven(running, nowMs) || isGivenUp || work.isForgotten !== true) continue;
       if (work.giveUp === undefined) continue;
       this.#nowGivenUp(running, nowMs);
       return;
@@ -295,6 +295,10 @@ export class HungWork {
 /** From when on it is proven to be stuck, in ms of the clock. */
 function provenMs({ beganMs, overtaken }: Running): number {
   return overtaken === undefined ? Number.POSITIVE_INFINITY : beganMs + timesUsual * overtaken.byMs;
+}
+
+function isProven(running: Running, nowMs: number): boolean {
+  return provenMs(running) <= nowMs;
 }
 
 /** What takes about as long. */

@@ -366,7 +366,11 @@ t.test(
     cannot.begin();
     await cannot.done(1, second);
     await cannot.clock.advance(10 * second);
-    t.same([start.told, sandbox.told.length], [['hangs at 2'], 2], 'nor what cannot be: the next is');
+    t.same(
+      [start.told, sandbox.told],
+      [['hangs at 2'], ['hangs at 2', 'given up at 2']],
+      'nor what cannot be: the next is',
+    );
   },
 );
 
@@ -650,4 +654,64 @@ t.test('two thousand at once are looked at within the time a test has', (t) => {
   for (const end of ends) end(false);
   t.equal(hung.size, 0);
   t.end();
+});
+
+t.test('what is proven to be stuck leaves the sixteen to what is not', async (t) => {
+  const { clock, begin, hung } = stage();
+  for (let n = 0; n < 16; n += 1) begin();
+  const quick = begin();
+  await clock.advance(second);
+  quick.end();
+  await clock.advance(9 * second);
+  t.equal(hung.size, 16);
+  for (let n = 0; n < 16; n += 1) begin();
+  await clock.advance(10 * second);
+  t.equal(hung.size, 32);
+
+  const late = stage();
+  for (let n = 0; n < 16; n += 1) late.begin();
+  const other = late.begin();
+  await late.clock.advance(second);
+  other.end();
+  await late.clock.advance(500);
+  for (let n = 0; n < 16; n += 1) late.begin();
+  // No look has been taken in between.
+  late.clock.skip(minute);
+  await late.clock.advance(0);
+  t.equal(late.hung.size, 32, 'also where all are looked at at once');
+});
+
+t.test('what took twice as long as one that overtook it is proven to be stuck from that moment on', async (t) => {
+  const { clock, begin } = stage();
+  const slow = begin();
+  for (let n = 0; n < 16; n += 1) begin();
+  await clock.advance(4 * second);
+  const other = begin();
+  await clock.advance(6 * second);
+  slow.end();
+  await clock.advance(minute);
+  t.same(other.told, ['hangs at 20']);
+});
+
+t.test('the quickest that overtook it counts', async (t) => {
+  const { clock, begin, done } = stage({ giveUp: { times: 1, leastMs: 30 * second } });
+  const stuck = begin({ deadlineMs: 8 * second });
+  await done(1, second);
+  const slow = begin();
+  await clock.advance(25 * second);
+  slow.end();
+  await clock.advance(minute);
+  t.equal(stuck.told.at(-1), 'given up at 30');
+});
+
+t.test('one timer is enough, and what cannot be given up needs none for that', async (t) => {
+  const { clock, begin } = stage({ giveUp: byDefault });
+  begin();
+  begin({ deadlineMs: 4 * second });
+  t.equal(clock.pending, 1);
+  const cannot = stage({ giveUp: byDefault });
+  cannot.begin({ canBeGivenUp: false });
+  await cannot.done(1, second);
+  await cannot.clock.advance(10 * second);
+  t.equal(cannot.clock.pending, 0);
 });
