@@ -13,10 +13,9 @@ const lendsAfterMs = 250;
 export class Lenders {
   readonly #clock: Clock;
   readonly #more: () => void;
-  readonly #running = new Set<Work>();
+  /** With what ends its timer. */
+  readonly #running = new Map<Work, () => void>();
   readonly #lend = new Set<Work>();
-  /** By what is to lend soon. */
-  readonly #cancelTimers = new Map<Work, () => void>();
 
   /** @param more Told when there is one more. */
   constructor(clock: Clock, more: () => void) {
@@ -30,13 +29,13 @@ export class Lenders {
 
   /** It runs in a place that may be lent. */
   add(work: Work): void {
-    this.#running.add(work);
+    this.#running.set(work, () => {});
     this.moved(work);
   }
 
   delete(work: Work): void {
-    this.#running.delete(work);
     this.#lendsNot(work);
+    this.#running.delete(work);
   }
 
   /** Whether somebody waits for it has changed; without effect where it does not run. */
@@ -44,21 +43,19 @@ export class Lenders {
     this.#lendsNot(work);
     if (!this.#running.has(work) || work.isAwaited !== false) return;
     const cancel = this.#clock.after(lendsAfterMs, () => {
-      this.#cancelTimers.delete(work);
       this.#lend.add(work);
       this.#more();
     });
-    this.#cancelTimers.set(work, cancel);
+    this.#running.set(work, cancel);
   }
 
   /** Ends its timers. */
   close(): void {
-    for (const work of [...this.#running]) this.delete(work);
+    for (const work of [...this.#running.keys()]) this.delete(work);
   }
 
   #lendsNot(work: Work): void {
-    this.#cancelTimers.get(work)?.();
-    this.#cancelTimers.delete(work);
+    this.#running.get(work)?.();
     this.#lend.delete(work);
   }
 }

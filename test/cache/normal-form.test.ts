@@ -469,3 +469,27 @@ t.test('encodings that mean the same have the same normal form', async (t) => {
   t.equal(groups('4203010203'), groups('400140024003'), 'packed and unpacked lists');
   t.not(groups('4203010203'), groups('4203030201'));
 });
+
+t.test('a message whose last entry was dropped is empty', (t) => {
+  const labels = mapOf('string');
+  const outer = schemaOf('Outer', { 1: ['message', { message: labels }] });
+  const entry = (key: string) => bytesField(1, bytesField(1, bytesField(1, key)));
+  const told = (...dropped: string[]) => {
+    const message = parseMessage(outer, Buffer.concat([entry('a'), entry('b')]));
+    for (const key of dropped) message.message(1)?.dropEntry(1, key);
+    const paths: string[] = [];
+    normalBytes(message, undefined, (path) => paths.push(path));
+    return paths;
+  };
+  t.strictSame(told('a'), ['1.1']);
+  t.strictSame(told('a', 'b'), ['1']);
+  t.end();
+});
+
+t.test('a visitor is told of the key of an entry in UTF-8', (t) => {
+  const keys: (string | undefined)[] = [];
+  const message = parseMessage(mapOf('string'), bytesField(1, bytesField(1, 'größe')));
+  normalBytes(message, undefined, (_, key) => keys.push(key?.toString()));
+  t.strictSame(keys, ['größe']);
+  t.end();
+});

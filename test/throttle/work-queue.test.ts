@@ -352,3 +352,15 @@ t.test('a place that is lent is for what somebody waits for, and counts for the 
   t.equal(queue.take(lent), second);
   t.end();
 });
+
+t.test('work that is not said to be quick is not', (t) => {
+  const spare: Conditions = { paceAllows: true, place: 'spare' };
+  const queue = new WorkQueue(new Map());
+  queue.add(work());
+  queue.take(spare);
+  queue.add(work({ isQuick: false }));
+  t.equal(queue.mayTake(spare), false);
+  queue.add(work({ isQuick: true }));
+  t.equal(queue.mayTake(spare), true);
+  t.end();
+});
