@@ -504,3 +504,15 @@ t.test('what a request does not say reads as empty', async (t) => {
     });
   }
 });
+
+t.test('pod sandboxes of another namespace, name or uid are another family, those of another attempt are not', (t) => {
+  const familyOf = (metadata: Fields) => {
+    const request = podSandboxRequest();
+    const config = { ...request.config, metadata: { ...request.config.metadata, ...metadata } };
+    return ofPodSandbox(encode('RunPodSandboxRequest', { ...request, config })).family;
+  };
+  const families = [{}, { namespace: 'other' }, { name: 'other' }, { uid: 'other' }].map(familyOf);
+  t.equal(new Set(families).size, 4);
+  t.equal(familyOf({ attempt: 7 }), families[0]);
+  t.end();
+});

@@ -6,6 +6,7 @@ t.test('a fixed limit stays what it is, however work ends', (t) => {
   for (const succeeded of [true, false]) limit.begin({ kind: 'start' }).ended(succeeded);
   t.equal(limit.value, 3);
   t.equal(limit.lendable, 0, 'nothing is lent beyond it');
+  t.equal(limit.isShort, false);
   limit.close();
   t.end();
 });
