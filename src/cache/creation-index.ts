@@ -3,6 +3,7 @@ import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.js';
 import type { Creation } from './creation.js';
 import type { Fingerprint } from './fingerprint.js';
+import { SetMap } from './set-map.js';
 
 /** Ids are 64 hex digits in both runtimes. */
 const fullIdLength = 64;
@@ -47,7 +48,7 @@ export class CreationIndex<Origin, Answer> {
   /** Every creation there is. */
   *all(): Iterable<Creation<Origin, Answer>> {
     yield* this.#current.values();
-    yield* this.#doomed.values();
+    for (const [, doomed] of this.#doomed) yield* doomed;
     yield* new Set(this.#delivered.values());
   }
 
@@ -60,7 +61,7 @@ export class CreationIndex<Origin, Answer> {
 
   /** What has to be gone before another one of this family is made. */
   doomed(fingerprint: Fingerprint): Iterable<Creation<Origin, Answer>> {
-    return this.#doomed.get(fingerprint.family);
+    return this.#doomed.get(fingerprint.family) ?? [];
   }
 
   /** What an id or a unique prefix of it names. */
@@ -74,9 +75,9 @@ export class CreationIndex<Origin, Answer> {
   /** Containers of the pod sandbox that an id or a unique prefix of it names. */
   inside(podSandboxId: string): readonly Creation<Origin, Answer>[] {
     const exact = this.#byPodSandbox.get(podSandboxId);
-    if (exact.size > 0 || !mayBePrefix(podSandboxId)) return [...exact];
-    const matches = [...this.#byPodSandbox.keys()].filter((known) => known.startsWith(podSandboxId));
-    return matches.length > 1 ? [] : matches.flatMap((known) => [...this.#byPodSandbox.get(known)]);
+    if (exact !== undefined || !mayBePrefix(podSandboxId)) return [...(exact ?? [])];
+    const matches = [...this.#byPodSandbox].filter(([known]) => known.startsWith(podSandboxId));
+    return matches.length > 1 ? [] : matches.flatMap(([, inside]) => [...inside]);
   }
 
   /** A creation that begins, or a queued one that has become another request's. */
@@ -140,34 +141,6 @@ export class CreationIndex<Origin, Answer> {
   #leaveCurrent(creation: Creation<Origin, Answer>): void {
     const { family } = creation.fingerprint;
     if (this.#current.get(family) === creation) this.#current.delete(family);
-  }
-}
-
-/** Sets by key, without the empty ones. */
-class SetMap<Value> {
-  readonly #sets = new Map<string, Set<Value>>();
-
-  get(key: string): ReadonlySet<Value> {
-    return this.#sets.get(key) ?? new Set();
-  }
-
-  keys(): Iterable<string> {
-    return this.#sets.keys();
-  }
-
-  *values(): Iterable<Value> {
-    for (const set of this.#sets.values()) yield* set;
-  }
-
-  add(key: string, value: Value): void {
-    const set = this.#sets.get(key);
-    if (set === undefined) this.#sets.set(key, new Set([value]));
-    else set.add(value);
-  }
-
-  delete(key: string, value: Value): void {
-    const set = this.#sets.get(key);
-    if (set?.delete(value) && set.size === 0) this.#sets.delete(key);
   }
 }
 

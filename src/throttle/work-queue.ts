@@ -146,9 +146,7 @@ export class WorkQueue {
     return this.#lines.some((line) => this.#firstOf(line, conditions) !== undefined);
   }
 
-  /**
-   * Takes out what is next. It has the place until `leftPlace`.
-   */
+  /** Takes out what is next. It has the place until `leftPlace`. */
   take(conditions: Conditions): Work | undefined {
     const ready = this.#lines.flatMap((line) => this.#firstOf(line, conditions) ?? []);
     const [first] = ready;
