@@ -29,8 +29,8 @@ export const breaks: readonly Break[] = [
     claim: 'work that has lost its place gives another one back when it ends',
     change: {
       file: 'src/throttle/admission.ts',
-      text: 'await this.#whileInPlace(running);',
-      by: 'await this.#whileInPlace(running); void running.then(() => { this.#running -= 1; });',
+      text: 'counted.hangs();\n        leave();',
+      by: 'counted.hangs();\n        leave();\n        void running.then(() => { this.#shared.taken -= 1; });',
       tests: ['test/throttle/admission.test.ts'],
     },
   },
@@ -101,8 +101,8 @@ export const breaks: readonly Break[] = [
     claim: 'the end of a container forgets its start by the full id only, not by a unique prefix',
     change: {
       file: 'src/cache/start-store.ts',
-      text: 'const id = find(idOrPrefix) ? idOrPrefix : onlyMatch(idOrPrefix, this.#inFlight.keys(), this.#past.keys());',
-      by: 'const id = find(idOrPrefix) ? idOrPrefix : undefined;',
+      text: 'const start = exact ?? onlyMatch(idOrPrefix, this.#inFlight, this.#past);',
+      by: 'const start = exact;',
       tests: ['test/cache/start-store.test.ts'],
     },
   },
@@ -155,8 +155,8 @@ export const breaks: readonly Break[] = [
     claim: 'a waiter that leaves does not count as having asked, so that what it queued is dropped too early',
     change: {
       file: 'src/cache/detached-call.ts',
-      text: 'this.#waiters?.delete(waiter);\n        this.lastAskedMs = this.#clock.now();',
-      by: 'this.#waiters?.delete(waiter);',
+      text: 'waiters.delete(waiter);\n        this.lastAskedMs = this.#clock.now();',
+      by: 'waiters.delete(waiter);',
       tests: ['test/cache/creation-store.test.ts'],
     },
   },
@@ -209,8 +209,8 @@ export const breaks: readonly Break[] = [
     claim: 'resources that changed are not given',
     change: {
       file: 'src/cache/creation-store.ts',
-      text: "asked.kind === 'container' && asked.resources !== '' && asked.resources !== given",
-      by: 'false',
+      text: "if (subject !== undefined && resources !== '' && resources !== creation.resources) {",
+      by: 'if (subject === undefined) {',
       tests: ['test/cache/resources.test.ts'],
     },
   },
@@ -227,7 +227,7 @@ export const breaks: readonly Break[] = [
     claim: 'a name that is taken is an error',
     change: {
       file: 'src/proxy/cri-runtime.ts',
-      text: 'if (reserved === undefined || !(error instanceof Error)) throw error;',
+      text: 'throw new NameReservedError(error, reserved.holderId);',
       by: 'throw error;',
       tests: ['test/rules/waiting.test.ts'],
     },

@@ -179,8 +179,8 @@ export const pieces: readonly Piece[] = [
   {
     name: 'cache-creation-index',
     folder: 'src/cache',
-    files: ['creation-index.ts'],
-    tests: ['test/cache/creation-index.test.ts'],
+    files: ['creation-index.ts', 'id-prefix.ts'],
+    tests: ['test/cache/creation-index.test.ts', 'test/cache/id-prefix.test.ts'],
   },
   {
     name: 'cache-creation-life',

@@ -3,10 +3,8 @@ import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.js';
 import type { Creation } from './creation.js';
 import type { Fingerprint } from './fingerprint.js';
+import { onlyMatch } from './id-prefix.js';
 import { SetMap } from './set-map.js';
-
-/** Ids are 64 hex digits in both runtimes. */
-const fullIdLength = 64;
 
 export interface CreationIndexOptions<Origin, Answer> {
   readonly replayTtlMs: number;
@@ -67,17 +65,13 @@ export class CreationIndex<Origin, Answer> {
   /** What an id or a unique prefix of it names. */
   named(kind: 'podSandbox' | 'container', id: string): Creation<Origin, Answer> | undefined {
     const exact = this.#byId.get(id);
-    if (exact !== undefined || !mayBePrefix(id)) return exact?.kind === kind ? exact : undefined;
-    const matches = [...this.#byId].filter(([known, creation]) => creation.kind === kind && known.startsWith(id));
-    return matches.length > 1 ? undefined : matches[0]?.[1];
+    if (exact !== undefined) return exact.kind === kind ? exact : undefined;
+    return onlyMatch(id, this.#idsOf(kind));
   }
 
   /** Containers of the pod sandbox that an id or a unique prefix of it names. */
   inside(podSandboxId: string): readonly Creation<Origin, Answer>[] {
-    const exact = this.#byPodSandbox.get(podSandboxId);
-    if (exact !== undefined || !mayBePrefix(podSandboxId)) return [...(exact ?? [])];
-    const matches = [...this.#byPodSandbox].filter(([known]) => known.startsWith(podSandboxId));
-    return matches.length > 1 ? [] : matches.flatMap(([, inside]) => [...inside]);
+    return [...(this.#byPodSandbox.get(podSandboxId) ?? onlyMatch(podSandboxId, this.#byPodSandbox) ?? [])];
   }
 
   /** A creation that begins, or a queued one that has become another request's. */
@@ -134,6 +128,10 @@ export class CreationIndex<Origin, Answer> {
     if (made !== undefined && this.#byId.get(made.id) === creation) this.#byId.delete(made.id);
   }
 
+  *#idsOf(kind: Creation<Origin, Answer>['kind']): Iterable<[string, Creation<Origin, Answer>]> {
+    for (const entry of this.#byId) if (entry[1].kind === kind) yield entry;
+  }
+
   #evictIfStale(creation: Creation<Origin, Answer> | undefined): void {
     if (creation !== undefined) this.#replayable.get(creation);
   }
@@ -142,9 +140,4 @@ export class CreationIndex<Origin, Answer> {
     const { family } = creation.fingerprint;
     if (this.#current.get(family) === creation) this.#current.delete(family);
   }
-}
-
-/** Whether a request's id is worth a search among all that begin with it: both runtimes take unique prefixes. */
-function mayBePrefix(id: string): boolean {
-  return id !== '' && id.length < fullIdLength;
 }

@@ -8,6 +8,7 @@ import type { Admission } from '../throttle/admission.js';
 import type { Urgency } from '../throttle/work-queue.js';
 import { type DetachedCall, DroppedError, failureStep, untilAborted, WaiterLeftError } from './detached-call.js';
 import { DetachedCalls } from './detached-calls.js';
+import { onlyMatch } from './id-prefix.js';
 import type { Progress } from './progress.js';
 import type { ContainerAttempt, ContainerNow, SecondCopyGuard, WatchedStart } from './second-copy-guard.js';
 import { SetMap } from './set-map.js';
@@ -185,7 +186,6 @@ export class StartStore<Origin, Answer> {
    * is dropped, and one that went through is not answered again. What runs upstream goes on.
    */
   ended(kind: 'podSandbox' | 'container', idOrPrefix: string): void {
-    if (idOrPrefix === '') return;
     const error = new DroppedError('the container or its pod sandbox was stopped or removed before it was started');
     for (const start of kind === 'container' ? this.#named(idOrPrefix) : this.#startsInside(idOrPrefix)) {
       start.isOver = true;
@@ -402,14 +402,4 @@ export class StartStore<Origin, Answer> {
   #startsInside(idOrPrefix: string): Iterable<Start<Origin, Answer>> {
     return this.#inside.get(idOrPrefix) ?? onlyMatch(idOrPrefix, this.#inside) ?? [];
   }
-}
-
-/** Ids are 64 hex digits in both runtimes; anything shorter may be a prefix, and is worth a search. */
-const fullIdLength = 64;
-
-/** What the only id that begins with this stands for. */
-function onlyMatch<T>(prefix: string, ...byId: Iterable<[string, T]>[]): T | undefined {
-  if (prefix.length >= fullIdLength) return undefined;
-  const [match, ...more] = byId.flatMap((each) => [...each].filter(([id]) => id.startsWith(prefix)));
-  return more.length === 0 ? match?.[1] : undefined;
 }

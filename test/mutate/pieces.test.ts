@@ -1,4 +1,4 @@
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import t from 'tap';
 import { breaks } from '../../mutate/breaks.js';
 import { readEquivalents } from '../../mutate/equivalent.js';
@@ -22,6 +22,29 @@ t.test('tests and files that are named are there', (t) => {
   ];
   t.same(
     named.filter((file) => !existsSync(file)),
+    [],
+  );
+  t.end();
+});
+
+t.test('what is to be broken by hand stands in its file, once', (t) => {
+  const missed = breaks.filter(
+    ({ change }) => change && readFileSync(change.file, 'utf8').split(change.text).length !== 2,
+  );
+  t.same(
+    missed.map(({ claim }) => claim),
+    [],
+  );
+  t.end();
+});
+
+t.test('a line that a reason is written for stands in its file', (t) => {
+  const linesOf = (file: string) =>
+    readFileSync(file, 'utf8')
+      .split('\n')
+      .map((line) => line.trim());
+  t.same(
+    readEquivalents().filter(({ file, line }) => !linesOf(file).includes(line)),
     [],
   );
   t.end();
