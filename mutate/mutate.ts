@@ -3,7 +3,7 @@
  * changes but `.mutate/`, which holds the results of the last run.
  *
  * Usage: npm run mutate [-- [--survivors] PIECE | SOURCE …]. Without names everything is broken, which takes a night. Ends with
- * 1 where something survived and no reason is written down in equivalent.yaml.
+ * 1 where something survived and no reason is written down in equivalent.yaml, or could not be run.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -49,6 +49,8 @@ async function runPiece(name: string): Promise<boolean> {
     say(
       `${why === undefined ? 'SURVIVED' : 'equivalent'} ${described(outcome)}${why === undefined ? '' : `\n  ${why}`}`,
     );
+  const notRun = shown.filter(({ state }) => state === 'error');
+  for (const outcome of notRun) say(`COULD NOT BE RUN ${described(outcome)}`);
   const idleReasons = idle(shown, equivalents);
   for (const { file, line } of idleReasons) say(`no longer applies: the reason for ${file}: ${line}`);
   const minutes = (performance.now() - beganMs) / 60_000;
@@ -60,7 +62,7 @@ async function runPiece(name: string): Promise<boolean> {
       `${score?.padStart(3)} ${counts[0]?.padStart(7)} ${counts[1]?.padStart(9)} ${counts[2]?.padStart(11)} ${counts[3]?.padStart(7)}  ${file}`,
     );
   }
-  return idleReasons.length === 0 && verdicts.every(({ why }) => why !== undefined);
+  return notRun.length === 0 && idleReasons.length === 0 && verdicts.every(({ why }) => why !== undefined);
 }
 
 /** A piece by its name, or a source with the tests of the piece it belongs to. */

@@ -60,8 +60,11 @@ function outcomeOf({
   };
 }
 
+/** What is said of a test file that ends, or is not allowed to write (as nobody), before it has said what came of its tests. */
+const diedOfIt = ['Tap process exited with code', "no such file or directory, open 'stryker-output-"];
+
 /** A test file that dies before it has said of a test that it failed has noticed, too. */
 function stateOf(status: Result['status'], reason = ''): Outcome['state'] {
-  if (status === 'Killed' || status === 'Timeout' || reason.includes('Tap process exited with code')) return 'killed';
+  if (status === 'Killed' || status === 'Timeout' || diedOfIt.some((text) => reason.includes(text))) return 'killed';
   return status === 'Survived' || status === 'NoCoverage' ? 'survived' : 'error';
 }
