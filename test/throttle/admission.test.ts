@@ -8,7 +8,7 @@ import { ManualClock, settle } from '../support/manual-clock.js';
 /** A limit that the test moves. */
 class MovableLimit implements ConcurrencyLimit {
   onMove = () => {};
-  readonly isShort = false;
+  isShort = false;
   lendable = 1;
   value: number;
   /** What it was told of work that ended. */
@@ -475,6 +475,18 @@ t.test('work that hangs keeps nobody back for longer than seconds, and its resul
   t.equal(admission.inFlight, 1);
 });
 
+t.test('while the node is short of something, what takes long keeps its place', async (t) => {
+  const { clock, concurrency, begun, ask } = stage(1, { hung: { deadlineShare: 1, most: 1, giveUp: undefined } });
+  concurrency.isShort = true;
+  ask();
+  ask();
+  await clock.advance(20_000);
+  t.same(begun, [0]);
+  concurrency.isShort = false;
+  await clock.advance(1_000);
+  t.same(begun, [0, 1]);
+});
+
 t.test('work that ends leaves no timer behind', async (t) => {
   const { clock, ask, end } = stage(1);
   const asked = ask();
@@ -885,6 +897,31 @@ t.test('as many places are lent as the limit says, and none for what is waited f
     await settle();
     t.equal(admission.inFlight, limit + lent, `${left} of ${limit}`);
   }
+});
+
+t.test('what is asked for again, while it is queued, gets a place that is lent at once', async (t) => {
+  const { clock, admission, begun, ask } = stage(1);
+  leave(admission, ask());
+  const queued = ask();
+  leave(admission, queued);
+  await clock.advance(250);
+  t.strictSame(begun, [0], 'nobody waits for it');
+  queued.isAwaited = true;
+  admission.moved(queued.work);
+  await settle();
+  t.strictSame(begun, [0, 1]);
+});
+
+t.test('what has a place of its own lends none', async (t) => {
+  const { clock, admission, begun, ask } = stage(1, { ownPlaces: 1 });
+  const critical = ask(kinds.critical);
+  ask();
+  await settle();
+  leave(admission, critical);
+  await clock.advance(250);
+  ask();
+  await settle();
+  t.strictSame(begun, [0, 1]);
 });
 
 t.test('a place that is given back is lent again', async (t) => {
