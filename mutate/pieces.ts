@@ -14,12 +14,14 @@ export const pieces: readonly Piece[] = [
   {
     name: 'throttle-hung',
     folder: 'src/throttle',
-    files: ['hung-work.ts', 'recent-times.ts'],
-    tests: [
-      'test/throttle/recent-times.test.ts',
-      'test/throttle/hung-work.test.ts',
-      'test/throttle/hung-nodes.test.ts',
-    ],
+    files: ['hung-work.ts'],
+    tests: ['test/throttle/hung-work.test.ts', 'test/throttle/hung-nodes.test.ts'],
+  },
+  {
+    name: 'throttle-recent-times',
+    folder: 'src/throttle',
+    files: ['recent-times.ts'],
+    tests: ['test/throttle/recent-times.test.ts', 'test/throttle/hung-work.test.ts'],
   },
   {
     name: 'throttle-queue',
