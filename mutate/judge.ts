@@ -77,5 +77,14 @@ export function scores(outcomes: readonly Outcome[], verdicts: readonly Verdict[
 }
 
 function applies({ file, line, by }: Equivalent, outcome: Outcome): boolean {
-  return file === outcome.file && line === outcome.text && (by === undefined || by.includes(outcome.to));
+  return (
+    file === outcome.file &&
+    line === outcome.text &&
+    (by === undefined || by.some((each) => onOneLine(each) === onOneLine(outcome.to)))
+  );
+}
+
+/** Mutators lay out anew what they make. */
+function onOneLine(code: string): string {
+  return code.replaceAll(/\s+/g, ' ');
 }

@@ -20,15 +20,16 @@ const equivalent = { file: 'a.ts', line: 'if (a > b) return;', by: ['a >= b'], w
 t.test('a survivor is explained by a reason for its file, its line and what stands there instead', (t) => {
   const outcomes = [
     outcome('a.ts', 'survived'),
+    outcome('a.ts', 'survived', { to: 'a\n  >= b' }),
     outcome('a.ts', 'survived', { to: 'true' }),
     outcome('a.ts', 'survived', { text: 'if (c > d) return;' }),
     outcome('b.ts', 'survived'),
     outcome('a.ts', 'killed'),
   ];
   const whys = judge(outcomes, [equivalent]).map(({ why }) => why);
-  t.same(whys, ['they are never equal', undefined, undefined, undefined]);
+  t.same(whys, ['they are never equal', 'they are never equal', undefined, undefined, undefined]);
   const { by: _, ...whatever } = equivalent;
-  t.equal(judge(outcomes, [whatever])[1]?.why, 'they are never equal', 'a reason may be for whatever stands there');
+  t.equal(judge(outcomes, [whatever])[2]?.why, 'they are never equal', 'a reason may be for whatever stands there');
   t.end();
 });
 
