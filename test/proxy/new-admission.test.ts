@@ -19,7 +19,7 @@ function stage(config: Partial<HoldfastConfig> = {}, readPressure: ReadPressure 
   const log = pino({}, { write: (line: string) => lines.push(JSON.parse(line)) });
   const metrics = new Metrics();
   const whole = { ...defaults, listen: '', runtime: '', ...config };
-  const { admission } = newAdmission(whole, { clock, log, metrics, readPressure });
+  const { admission, load } = newAdmission(whole, { clock, log, metrics, readPressure });
   const running: ((succeeded: boolean) => void)[] = [];
   /** Asks for so much; what may go waits in `running` for its end. */
   const ask = async (count: number, what: Partial<Work> = {}) => {
@@ -33,7 +33,7 @@ function stage(config: Partial<HoldfastConfig> = {}, readPressure: ReadPressure 
     for (const resolve of running.splice(0)) resolve(true);
     await settle();
   };
-  return { admission, clock, lines, metrics, running, ask, end };
+  return { admission, load, clock, lines, metrics, running, ask, end };
 }
 
 const limitOf = (config: Partial<HoldfastConfig>) => stage(config).admission.limit;
@@ -161,6 +161,47 @@ t.test('work is given up as it is configured', async (t) => {
   t.equal(await givenUpMs({ giveUpTimes: 3 }), 40 * second, 'twice its deadline');
   t.equal(await givenUpMs({ giveUpTimes: 3, giveUpAfterMs: 50 * second }), 50 * second);
   t.equal(await givenUpMs({ giveUpTimes: 'off', giveUpAfterMs: 50 * second }), undefined);
+});
+
+t.test('where nothing is to be given up, nothing is given up for room either', async (t) => {
+  const givenUpFor = async (giveUpTimes: HoldfastConfig['giveUpTimes']) => {
+    const { ask, end, clock } = stage({ admission: 'off', maxHung: 1, giveUpTimes });
+    let givenUp = 0;
+    await ask(2, { run: () => new Promise(() => {}), isForgotten: true, giveUp: () => (givenUp += 1) });
+    await ask(1);
+    await end(second);
+    await clock.advance(10 * second);
+    return givenUp;
+  };
+  t.not(await givenUpFor(10_000), 0);
+  t.equal(await givenUpFor('off'), 0);
+});
+
+t.test('what the node is at has the limit, what hangs and the pressure', async (t) => {
+  const { ask, load, clock } = stage({ maxCreations: 3, startCreations: 3 }, () => ({ avg10: 7, stalledMs: 0 }));
+  await ask(1, { run: () => new Promise(() => {}) });
+  await clock.advance(20 * second);
+  t.strictSame(
+    { ...load(), pressure: [...load().pressure] },
+    {
+      limit: 3,
+      hung: 1,
+      pressure: [
+        ['cpu', 7],
+        ['io', 7],
+        ['memory', 7],
+      ],
+    },
+  );
+});
+
+t.test('a move of the limit is said with how much hangs', async (t) => {
+  const { ask, end, clock, lines } = stage({ maxCreations: 10, startCreations: 10 });
+  await ask(1, { run: () => new Promise(() => {}) });
+  await clock.advance(20 * second);
+  await ask(1, { deadlineMs: 10 * second });
+  await end(9 * second);
+  t.match(lines, [{ msg: 'admission limit moved', hung: 1 }]);
 });
 
 t.test('a resource whose threshold is off is not read, and each other is held to its own', async (t) => {
