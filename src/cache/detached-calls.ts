@@ -195,9 +195,6 @@ export class DetachedCalls<Result> {
   #release(call: DetachedCall<Result>): void {
     this.#abandoned.delete(call);
     this.withdraw(call);
-    const queued = this.#open.get(call);
-    // What is remembered of the call keeps it.
-    if (queued !== undefined) queued.admitted = undefined;
     this.#open.delete(call);
   }
 }

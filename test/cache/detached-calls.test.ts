@@ -394,6 +394,55 @@ t.test('what takes far too long is given up, each time later, and is for its own
   t.equal(overdue.length, 2);
 });
 
+t.test('what hangs and has not been asked for in a while is given up for room, and not made anew', async (t) => {
+  const hung = { deadlineShare: 1, most: 1, giveUp: { times: 10_000, leastMs: 900_000 } };
+  const { calls, job, end, clock } = setUp({ limit: 3, admission: { hung }, creationTimeoutMs: 9_000_000 });
+  const errors: unknown[] = [];
+  const givenUp: number[] = [];
+  const queuedAnew: number[] = [];
+  const ask = (n: number) => {
+    const events = { waiterLeft: () => {}, succeeded: () => {}, failed: (error: unknown) => void errors.push(error) };
+    const call = calls.open(Buffer.from('x'), events);
+    calls.queue(call, job({ givenUp: () => void givenUp.push(n), again: () => void queuedAnew.push(n) }));
+    return call;
+  };
+  const left = join(ask(0));
+  join(ask(1));
+  ask(2);
+  await clock.advance(1_000);
+  await end(2);
+  left();
+  await clock.advance(60_000);
+  t.strictSame(givenUp, [], 'it was asked for a minute ago');
+  await clock.advance(10_000);
+  t.strictSame(givenUp, [0]);
+  t.match(errors, [{ name: 'DroppedError', message: 'nobody asked for it any more' }]);
+  t.equal(errors.length, 1);
+  t.strictSame(queuedAnew, []);
+});
+
+t.test('what is quick teaches nothing of what is not said to be', async (t) => {
+  const hung = { deadlineShare: 1, most: 4, giveUp: undefined };
+  const { ask, end, clock } = setUp({ limit: 2, admission: { hung } });
+  ask('quick', { isQuick: true });
+  await clock.advance(10);
+  await end(0);
+  const hangs: Overdue[] = [];
+  ask('usual', { hangs: (how) => void hangs.push(how) });
+  await clock.advance(3_999);
+  t.equal(hangs.length, 0);
+  await clock.advance(1);
+  t.equal(hangs.length, 1);
+});
+
+t.test('what is asked for after the end fails at once, and the limit learns of no success', async (t) => {
+  const { calls, ask, ends, successes } = setUp();
+  calls.close();
+  ask('late');
+  await settle();
+  t.strictSame([ends, successes], [['late: ShutDownError'], [false]]);
+});
+
 t.test('what cannot be given up is left to its timeout', async (t) => {
   const hung = { deadlineShare: 1, most: 0, giveUp: { times: 2, leastMs: 1_000 } };
   const { ask, runs, clock } = setUp({ creationTimeoutMs: 10_000, admission: { hung } });

@@ -165,12 +165,13 @@ t.test('work is given up as it is configured', async (t) => {
 
 t.test('where nothing is to be given up, nothing is given up for room either', async (t) => {
   const givenUpFor = async (giveUpTimes: HoldfastConfig['giveUpTimes']) => {
-    const { ask, end, clock } = stage({ admission: 'off', maxHung: 1, giveUpTimes });
+    const { admission, ask, end, clock } = stage({ admission: 'off', maxHung: 1, giveUpTimes });
     let givenUp = 0;
     await ask(2, { run: () => new Promise(() => {}), isForgotten: true, giveUp: () => (givenUp += 1) });
     await ask(1);
     await end(second);
     await clock.advance(10 * second);
+    t.equal(admission.hung, 1);
     return givenUp;
   };
   t.not(await givenUpFor(10_000), 0);
