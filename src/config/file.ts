@@ -10,12 +10,18 @@ import { ConfigError } from './config-error.js';
  * has to mean the same here as on the command line.
  *
  * @param source How the file was named, for messages: `--config` or HOLDFAST_CONFIG.
+ * @param read Gives the text of the file; throws where it cannot be read.
  * @throws {ConfigError} It cannot be read, is not YAML, or is not one mapping with the keys in `known`.
  */
-export function readConfigFile(path: string, source: string, known: readonly string[]): Map<string, unknown> {
+export function readConfigFile(
+  path: string,
+  source: string,
+  known: readonly string[],
+  read: (path: string) => string = (file) => readFileSync(file, 'utf8'),
+): Map<string, unknown> {
   let content: unknown;
   try {
-    const document = parseDocument(readFileSync(path, 'utf8'), { schema: 'failsafe', logLevel: 'error' });
+    const document = parseDocument(read(path), { schema: 'failsafe', logLevel: 'error' });
     if (document.errors[0] !== undefined) throw document.errors[0];
     content = document.toJS({ mapAsMap: true });
   } catch (error) {

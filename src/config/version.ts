@@ -1,7 +1,7 @@
 /** The version of this program, as its package says. */
-import { readFileSync } from 'node:fs';
+import { shippedText } from '../shipped.js';
 
-const manifest: unknown = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+const manifest: unknown = JSON.parse(shippedText('package.json'));
 
 export const version =
   typeof manifest === 'object' && manifest !== null && 'version' in manifest ? String(manifest.version) : 'unknown';

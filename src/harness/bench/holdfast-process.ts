@@ -4,12 +4,10 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
-import { fileURLToPath } from 'node:url';
 import { systemClock } from '../../clock.js';
+import { executable } from '../../shipped.js';
 import { untilAborted } from '../sleep.js';
 import type { LogLine } from './holdfast-log.js';
-
-const executable = fileURLToPath(new URL('../../../bin/holdfast.js', import.meta.url));
 
 /** Run before the program: standard input ends when this process does, whatever ended it. */
 const endWithStdin = "data:text/javascript,process.stdin.on('end',()=>process.kill(process.pid)).resume()";

@@ -2,13 +2,13 @@
  * Scenarios of `holdfast bench`: YAML files, checked and complete. examples/scenarios/README.md explains the fields to whoever
  * writes one.
  */
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { ConfigError } from '../../config/config-error.js';
 import { readConfigFile } from '../../config/file.js';
 import { choice, count, duration, flag, type Kind, rate } from '../../config/kinds.js';
 import { type Option, options } from '../../config/options.js';
+import { shippedFiles, shippedText } from '../../shipped.js';
 import { resources } from '../../throttle/pressure.js';
 import type { ExitPlan } from '../exit-plan.js';
 import type { RestartPolicy } from '../kubelet/pod.js';
@@ -111,7 +111,7 @@ export const noHangs: Hangs = { share: 0, times: undefined, leadMs: 0 };
 /** The strategies for work whose caller has left: remove it, stop it, keep it, keep it and begin no more than the node can do. */
 const strategies: readonly ArmName[] = ['crio-remove', 'containerd', 'crio-store', 'holdfast'];
 
-const shippedDirectory = fileURLToPath(new URL('../../../examples/scenarios', import.meta.url));
+const shippedFolder = 'examples/scenarios';
 
 const text: Kind<string> = { allowed: 'a text', parse: (given) => (given.trim() === '' ? undefined : given.trim()) };
 const time = duration('0s', '1h');
@@ -162,10 +162,9 @@ function expand(names: readonly (ArmName | 'strategies')[]): readonly ArmName[] 
 
 /** Names of the scenarios that come with Holdfast. */
 export function shippedScenarios(): readonly string[] {
-  return readdirSync(shippedDirectory)
+  return shippedFiles(shippedFolder)
     .filter((file) => file.endsWith('.yaml'))
-    .map((file) => path.basename(file, '.yaml'))
-    .sort();
+    .map((file) => path.basename(file, '.yaml'));
 }
 
 /**
@@ -178,8 +177,9 @@ export function readScenario(asked: string): Scenario {
   if (!isShipped && !existsSync(asked)) {
     throw new ConfigError(`--scenario: ${JSON.stringify(asked)} is no file, and none of ${shipped.join(', ')}`);
   }
-  const file = isShipped ? path.join(shippedDirectory, `${asked}.yaml`) : asked;
-  const fields = new Fields(readConfigFile(file, '--scenario', topLevel), file);
+  const file = isShipped ? `${shippedFolder}/${asked}.yaml` : asked;
+  const read = isShipped ? shippedText : (found: string) => readFileSync(found, 'utf8');
+  const fields = new Fields(readConfigFile(file, '--scenario', topLevel, read), file);
   const kubelet = fields.mapping('kubelet');
   const runtime = fields.mapping('runtime');
   return {
