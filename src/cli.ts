@@ -1,7 +1,9 @@
 /** The command line: which command is meant, what goes wrong as one line on stderr, and the exit code. */
-import createYargs, { type CommandModule } from 'yargs';
+import type { CommandModule } from 'yargs';
 import { type Environment, serveCommand } from './commands/serve.js';
 import { ConfigError } from './config/config-error.js';
+import { configOption, options } from './config/options.js';
+import { plainArguments } from './config/plain-arguments.js';
 import { version } from './config/version.js';
 
 /** What the command line needs of the process it runs in. */
@@ -53,7 +55,10 @@ const benchCommand = loadedLater(
  * @returns The exit code: 0 done, 1 failed, 2 not understood (to be tried again only once somebody has changed something).
  */
 export async function main(args: readonly string[], io: Io = process): Promise<number> {
+  const plain = plainServe(args);
+  if (plain !== undefined) return exitCodeOf(() => serveCommand(io.env).handler({ ...plain, _: [], $0: '' }), io);
   let output = '';
+  const { default: createYargs } = await import('yargs');
   const yargs = createYargs()
     .scriptName('holdfast')
     .usage('$0 <command> [options]')
@@ -76,7 +81,7 @@ export async function main(args: readonly string[], io: Io = process): Promise<n
     .fail((said: string | null, error: unknown) => {
       throw said === null ? error : new UsageError(said);
     });
-  try {
+  return exitCodeOf(async () => {
     if (args.length === 0) {
       io.stderr.write(`${await yargs.getHelp()}\n`);
       return 2;
@@ -85,10 +90,22 @@ export async function main(args: readonly string[], io: Io = process): Promise<n
       output = text;
     });
     if (output !== '') io.stdout.write(`${output}\n`);
-    return Number(process.exitCode ?? 0);
+  }, io);
+}
+
+/** `serve` with options only: yargs need not be loaded. */
+function plainServe([command, ...args]: readonly string[]): Readonly<Record<string, string>> | undefined {
+  const known = [...Object.values(options), configOption].map(({ name }) => name);
+  return command === 'serve' ? plainArguments(args, known) : undefined;
+}
+
+/** @param run Gives an exit code, or leaves it to `process.exitCode`. */
+async function exitCodeOf(run: () => unknown, { stderr }: Io): Promise<number> {
+  try {
+    return Number((await run()) ?? process.exitCode ?? 0);
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
-    io.stderr.write(`holdfast: ${message.replace(/\s*\n\s*/g, ' ')}\n`);
+    stderr.write(`holdfast: ${message.replace(/\s*\n\s*/g, ' ')}\n`);
     return error instanceof ConfigError || error instanceof UsageError ? 2 : 1;
   }
 }
