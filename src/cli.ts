@@ -1,6 +1,8 @@
 /** The command line: which command is meant, what goes wrong as one line on stderr, and the exit code. */
 import type { CommandModule } from 'yargs';
 import { type Environment, serveCommand } from './commands/serve.js';
+import { nameOf } from './commands/surface.js';
+import { explain, MissingCommandError, UnknownWordsError, UsageError } from './commands/usage-error.js';
 import { ConfigError } from './config/config-error.js';
 import { configOption, options } from './config/options.js';
 import { plainArguments } from './config/plain-arguments.js';
@@ -11,11 +13,6 @@ export interface Io {
   readonly env: Environment;
   readonly stdout: { write(text: string): unknown };
   readonly stderr: { write(text: string): unknown };
-}
-
-/** Options or arguments that yargs does not understand. */
-class UsageError extends Error {
-  override readonly name = 'UsageError';
 }
 
 /** A command whose module, and all that it needs, is loaded when it is meant: what serves a node shall be small and soon ready. */
@@ -35,16 +32,33 @@ function loadedLater(
   };
 }
 
-const demoCommand = loadedLater(
-  'demo',
-  'Show on a simulated slow node what Holdfast does; takes about ten seconds',
-  async () => (await import('./commands/demo.js')).demoCommand,
-);
-const benchCommand = loadedLater(
-  'bench',
-  'Measure what Holdfast would do for a node, on a simulated or a real runtime',
-  async () => (await import('./commands/bench.js')).benchCommand,
-);
+/** In the order in which the help shows them. */
+export function commandsFor({ env, stdout }: Pick<Io, 'env' | 'stdout'>): readonly CommandModule[] {
+  const commands: CommandModule[] = [
+    serveCommand(env),
+    loadedLater(
+      'demo',
+      'Show on a simulated slow node what Holdfast does; takes about ten seconds',
+      async () => (await import('./commands/demo.js')).demoCommand,
+    ),
+    loadedLater(
+      'bench',
+      'Measure what Holdfast would do for a node, on a simulated or a real runtime',
+      async () => (await import('./commands/bench.js')).benchCommand,
+    ),
+    loadedLater('completion [shell]', 'Print what makes bash or zsh complete commands, options and values', async () =>
+      (await import('./commands/completion.js')).completionCommand(commands, { env, stdout }),
+    ),
+  ];
+  return commands;
+}
+
+/** What people type who do not know that it is an option. */
+const wordsForOptions: Readonly<Record<string, string>> = { help: '--help', version: '--version' };
+
+/** What yargs is told to say, to be known again; the first stands in front of the words it does not know. */
+const unknownWords = 'unknown words: ';
+const missingCommand = 'missing command';
 
 /**
  * Runs one command to its end.
@@ -55,42 +69,18 @@ const benchCommand = loadedLater(
  * @returns The exit code: 0 done, 1 failed, 2 not understood (to be tried again only once somebody has changed something).
  */
 export async function main(args: readonly string[], io: Io = process): Promise<number> {
-  const plain = plainServe(args);
-  if (plain !== undefined) return exitCodeOf(() => serveCommand(io.env).handler({ ...plain, _: [], $0: '' }), io);
-  let output = '';
-  const { default: createYargs } = await import('yargs');
-  const yargs = createYargs()
-    .scriptName('holdfast')
-    .usage('$0 <command> [options]')
-    .command(serveCommand(io.env))
-    .command(demoCommand)
-    .command(benchCommand)
-    .version(version)
-    .help()
-    .strict()
-    .demandCommand(1, 'a command is missing: serve, demo or bench')
-    .wrap(100)
-    // Other languages would translate half of the messages.
-    .detectLocale(false)
-    .updateStrings({
-      'Not enough arguments following: %s': '--%s: a value is missing',
-      'Unknown argument: %s': { one: 'unknown option or argument: %s', other: 'unknown options or arguments: %s' },
-    } as unknown as Record<string, string>)
-    .parserConfiguration({ 'camel-case-expansion': false, 'dot-notation': false, 'short-option-groups': false })
-    .exitProcess(false)
-    .fail((said: string | null, error: unknown) => {
-      throw said === null ? error : new UsageError(said);
-    });
-  return exitCodeOf(async () => {
-    if (args.length === 0) {
-      io.stderr.write(`${await yargs.getHelp()}\n`);
-      return 2;
-    }
-    await yargs.parseAsync([...args], {}, (_error, _argv, text) => {
-      output = text;
-    });
-    if (output !== '') io.stdout.write(`${output}\n`);
-  }, io);
+  const commands = commandsFor(io);
+  try {
+    const plain = plainServe(args);
+    if (plain === undefined) return await runWithYargs(args, commands, io);
+    await serveCommand(io.env).handler({ ...plain, _: [], $0: '' });
+    return Number(process.exitCode ?? 0);
+  } catch (error) {
+    const isExplained = error instanceof UnknownWordsError || error instanceof MissingCommandError;
+    const message = isExplained ? await explain(error, args, commands) : text(error);
+    io.stderr.write(`holdfast: ${message.replace(/\s*\n\s*/g, ' ')}\n`);
+    return error instanceof ConfigError || error instanceof UsageError ? 2 : 1;
+  }
 }
 
 /** `serve` with options only: yargs need not be loaded. */
@@ -99,13 +89,48 @@ function plainServe([command, ...args]: readonly string[]): Readonly<Record<stri
   return command === 'serve' ? plainArguments(args, known) : undefined;
 }
 
-/** @param run Gives an exit code, or leaves it to `process.exitCode`. */
-async function exitCodeOf(run: () => unknown, { stderr }: Io): Promise<number> {
-  try {
-    return Number((await run()) ?? process.exitCode ?? 0);
-  } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    stderr.write(`holdfast: ${message.replace(/\s*\n\s*/g, ' ')}\n`);
-    return error instanceof ConfigError || error instanceof UsageError ? 2 : 1;
+async function runWithYargs(args: readonly string[], commands: readonly CommandModule[], io: Io): Promise<number> {
+  const names = commands.map(({ command }) => nameOf(String(command)));
+  let output = '';
+  const { default: createYargs } = await import('yargs');
+  const yargs = createYargs()
+    .scriptName('holdfast')
+    .usage('$0 <command> [options]')
+    .version(version)
+    .help()
+    .strict()
+    .demandCommand(1, missingCommand)
+    .wrap(100)
+    // Other languages would translate half of the messages.
+    .detectLocale(false)
+    .updateStrings({
+      'Not enough arguments following: %s': '--%s: a value is missing',
+      'Unknown argument: %s': { one: `${unknownWords}%s`, other: `${unknownWords}%s` },
+    } as unknown as Record<string, string>)
+    .parserConfiguration({ 'camel-case-expansion': false, 'dot-notation': false, 'short-option-groups': false })
+    .exitProcess(false)
+    .fail((said: string | null, error: unknown) => {
+      if (said === null) throw error;
+      if (said === missingCommand) throw new MissingCommandError(`a command is missing: ${names.join(', ')}`);
+      throw said.startsWith(unknownWords)
+        ? new UnknownWordsError(said.slice(unknownWords.length).split(', '))
+        : new UsageError(said);
+    });
+  for (const command of commands) yargs.command(command);
+  // No alias: the help would make room for it in front of every option.
+  const [first = '', ...others] = args.map((arg) => (arg === '-h' ? '--help' : arg));
+  if (args.length === 0) {
+    io.stderr.write(`${await yargs.getHelp()}\n`);
+    return 2;
   }
+  const option = Object.hasOwn(wordsForOptions, first) ? wordsForOptions[first] : undefined;
+  await yargs.parseAsync(option === undefined ? [first, ...others] : [...others, option], {}, (_error, _argv, text) => {
+    output = text;
+  });
+  if (output !== '') io.stdout.write(`${output}\n`);
+  return Number(process.exitCode ?? 0);
+}
+
+function text(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

@@ -32,6 +32,20 @@ t.test('--help of serve explains every option in its group with its default', as
   }
   t.match(stdout, /--hold-ttl .*\n?.*\[default: 15m\]/);
   t.match(stdout, 'HOLDFAST_HOLD_TTL');
+  t.match(stdout, /\nExample: holdfast serve --listen \S+ --runtime\s+\S+\n$/, 'and ends with how to call it');
+});
+
+t.test('help and version come with every usual word for them', async (t) => {
+  const { stdout } = await run(['serve', '--help']);
+  for (const args of [
+    ['serve', '-h'],
+    ['help', 'serve'],
+  ]) {
+    t.same(await run(args), { code: 0, stdout, stderr: '' }, args.join(' '));
+  }
+  const { stdout: top } = await run(['--help']);
+  for (const args of [['-h'], ['help']]) t.same(await run(args), { code: 0, stdout: top, stderr: '' }, args.join(' '));
+  t.same(await run(['version']), await run(['--version']));
 });
 
 t.test('--version is the version of the package', async (t) => {
@@ -43,10 +57,32 @@ t.test('without a command the help goes to stderr and the run has failed', async
 });
 
 const misunderstood: [what: string, args: string[], said: RegExp][] = [
-  ['an unknown command', ['sevre'], /sevre/],
-  ['an unknown option', [...serve, '--hold-tll', '1m'], /hold-tll/],
-  ['an unknown option that is a property of every object', [...serve, '--constructor', '1m'], /constructor/],
-  ['an argument too many', [...serve, 'more'], /more/],
+  ['a mistyped command', ['srve'], /unknown command srve; did you mean serve\?/],
+  ['a command like no other', ['fly'], /unknown command fly; there are serve, demo, bench, /],
+  ['a mistyped option', [...serve, '--hold-tll', '1m'], /unknown option --hold-tll; did you mean --hold-ttl\?/],
+  ['an option in camel case', [...serve, '--holdTtl=1m'], /unknown option --holdTtl; did you mean --hold-ttl\?/],
+  [
+    'a mistyped option of a command that is loaded later',
+    ['bench', '--pds=3'],
+    /unknown option --pds; did you mean --pods\?/,
+  ],
+  [
+    'an option like no other',
+    [...serve, '--constructor', '1m'],
+    /unknown option --constructor; holdfast serve --help lists/,
+  ],
+  ['a mistyped option without a command', ['--verzion'], /unknown option --verzion; did you mean --version\?/],
+  ['options without a command', ['--listen', '/l'], /a command is missing: serve, demo, bench, .*before all options/],
+  ['an option before its command', ['--link-logs', 'serve'], /--link-logs belongs behind the command/],
+  ['a command that is a property of every object', ['constructor'], /unknown command constructor; there are/],
+  ['an argument too many', [...serve, 'more'], /more: an argument too many/],
+  [
+    'a relative socket',
+    ['serve', '--runtime=/r', '--listen=l.sock'],
+    /--listen: "l\.sock" is not allowed; give the absolute path/,
+  ],
+  ['a shell that is none', ['completion', 'fish'], /completion: "fish" is not allowed; give one of bash, zsh/],
+  ['no shell at all', ['completion'], /SHELL: "" is not allowed; give one of bash, zsh/],
   ['an option without its value', ['serve', '--runtime', '/r', '--listen'], /--listen: a value is missing/],
   ['a negated option that is no flag', [...serve, '--no-metrics'], /unknown option --no-metrics/],
   ['an option given twice', [...serve, '--hold-ttl=1m', '--hold-ttl=2m'], /--hold-ttl: \["1m","2m"\] are 2 values/],

@@ -4,12 +4,13 @@ import { constants } from 'node:os';
 import path from 'node:path';
 import type { CommandModule } from 'yargs';
 import { ConfigError } from '../config/config-error.js';
-import { count, endpoint, type Kind } from '../config/kinds.js';
+import { type Completions, count, endpoint, type Kind } from '../config/kinds.js';
 import { type ArmState, runBench } from '../harness/bench/bench.js';
 import { RealRuntime } from '../harness/bench/real-runtime.js';
 import {
   type ArmName,
   armList,
+  armNames,
   podCount,
   readScenario,
   type Scenario,
@@ -39,10 +40,19 @@ const outputFile: Kind<string> = {
   },
 };
 
+const nothing: Completions = { values: [], files: false };
+const someFile: Completions = { values: [], files: true };
+
 const benchOptions = {
-  scenario: { kind: anyText, describe: 'Name of a scenario, or a YAML file with one', default: 'slow-cni' },
+  scenario: {
+    kind: anyText,
+    completions: { values: shippedScenarios(), files: true },
+    describe: 'Name of a scenario, or a YAML file with one',
+    default: 'slow-cni',
+  },
   arms: {
     kind: armList,
+    completions: { values: [...armNames, 'strategies'], files: false },
     describe:
       'What is compared: direct, holdfast, holdfast-off (without admission), holdfast-no-psi (which knows of no pressure), ' +
       'containerd, crio-remove, crio-store (straight to a simulated runtime of that kind), or strategies for all ways to ' +
@@ -52,16 +62,29 @@ const benchOptions = {
   pods: { kind: podCount, describe: 'How many pods', default: "the scenario's" },
   seed: { kind: count(0, 2 ** 32 - 1), describe: 'Gives the same arrivals and failures each time', default: '1' },
   repeat: { kind: count(1, 100), describe: 'How often each arm runs; figures are medians', default: '1' },
-  json: { kind: outputFile, describe: 'File for the figures', default: 'none' },
-  html: { kind: outputFile, describe: 'File for a page with timelines, curves and figures', default: 'none' },
+  json: { kind: outputFile, completions: someFile, describe: 'File for the figures', default: 'none' },
+  html: {
+    kind: outputFile,
+    completions: someFile,
+    describe: 'File for a page with timelines, curves and figures',
+    default: 'none',
+  },
   runtime: {
     kind: endpoint,
+    completions: someFile,
     describe:
       'Unix socket of a real runtime to run the pods on, unix:///run/containerd/containerd.sock; all are removed again',
     default: 'a simulated one',
   },
   image: { kind: anyText, describe: 'Image of the pods on a real runtime', default: "the runtime's pause image" },
-} as const satisfies Record<string, { kind: Kind<unknown>; describe: string; default: string }>;
+} as const satisfies Record<string, BenchOption>;
+
+interface BenchOption {
+  readonly kind: Kind<unknown>;
+  readonly completions?: Completions;
+  readonly describe: string;
+  readonly default: string;
+}
 
 type OptionName = keyof typeof benchOptions;
 
@@ -69,8 +92,9 @@ const realArms: readonly ArmName[] = ['direct', 'holdfast'];
 
 export const benchCommand: CommandModule = {
   builder(yargs) {
-    for (const [name, option] of Object.entries(benchOptions)) {
+    for (const [name, option] of Object.entries<BenchOption>(benchOptions)) {
       yargs.option(name, {
+        ...{ completions: option.completions ?? nothing },
         type: 'string',
         requiresArg: true,
         describe: option.describe,
@@ -133,6 +157,7 @@ async function bench(
           warn: (text) => stderr.write(`holdfast: ${text}\n`),
         });
   const bars = new Progress(stderr);
+  if (!stderr.isTTY) stderr.write(beginning(scenario, arms, repeats, runtime !== undefined));
   const onProgress = ({ arm, repeat, isOver, ...state }: ArmState) => {
     const bar = repeats > 1 ? `${arm} ${repeat}` : arm;
     bars.update(bar, { ...state, pods: scenario.pods, watchMs: scenario.watchMs });
@@ -148,6 +173,18 @@ async function bench(
     bars.stop();
     runtime?.close();
   }
+}
+
+/** So that who looks at a file or a pipe knows at once what is going on, and for how long. */
+function beginning(
+  { name, pods, watchMs, sideBySide }: Scenario,
+  arms: readonly ArmName[],
+  repeats: number,
+  isReal: boolean,
+): string {
+  const times = repeats > 1 ? `, ${repeats} times` : '';
+  const longestMs = watchMs * repeats * (sideBySide && !isReal ? 1 : arms.length);
+  return `${name}: ${pods} pods, ${arms.join(', ')}${times}; takes up to ${Math.ceil(longestMs / 1000)} s and some more to clean up\n`;
 }
 
 function armsOf(asked: readonly ArmName[] | undefined, { arms }: Scenario, isReal: boolean): readonly ArmName[] {

@@ -5,8 +5,10 @@ import type { CommandModule } from 'yargs';
 import { type Admin, serveAdmin } from '../admin/http.js';
 import { systemClock } from '../clock.js';
 import type { HoldfastConfig } from '../config/config.js';
+import type { Completions } from '../config/kinds.js';
 import { configOption, type Option, options } from '../config/options.js';
 import { resolveConfig } from '../config/resolve.js';
+import { unknownVariables } from '../config/unknown-variables.js';
 import { version } from '../config/version.js';
 import { logOutput } from './log-output.js';
 
@@ -19,26 +21,28 @@ export function serveCommand(env: Environment): CommandModule {
     describe: 'Stand between the kubelet and its container runtime',
     builder(yargs) {
       for (const option of [...Object.values<Option<unknown>>(options), configOption]) {
-        const shown = 'kind' in option ? (option.defaultText ?? option.default) : undefined;
         yargs.option(option.name, {
           type: 'string',
           requiresArg: true,
           group: `${option.group}:`,
           describe: option.description,
-          ...(shown === undefined ? {} : { defaultDescription: shown }),
+          ...('kind' in option ? { ...shownDefault(option), completions: option.kind.completions ?? nothing } : {}),
         });
       }
       return yargs.epilogue(
         'Durations are written 250ms, 90s, 5m, 1h30m; sockets unix:///p, unix:p or /p. An option given here wins over ' +
           'its environment variable (--hold-ttl is HOLDFAST_HOLD_TTL, empty counts as not set), that over the config ' +
           'file, that over the default. Exit codes: 0 after an orderly end, 1 if Holdfast could not start or failed, 2 ' +
-          'if it was told something it does not understand.',
+          'if it was told something it does not understand.\n\nExample: holdfast serve ' +
+          '--listen unix:///run/holdfast/holdfast.sock --runtime unix:///run/containerd/containerd.sock',
       );
     },
     async handler(argv) {
       const config = resolveConfig({ argv, env });
       const output = logOutput(process.stdout);
       const log = createLog(config.logLevel, output);
+      for (const unknown of unknownVariables(env))
+        log.warn(unknown, 'a variable of the environment is no option of Holdfast');
       output.onLost = (lines) => log.warn({ lines }, 'log lines lost: nobody took them');
       const [{ startHoldfast }, { warmUp }, { Metrics }] = await Promise.all([
         import('../proxy/holdfast.js'),
@@ -63,6 +67,13 @@ export function serveCommand(env: Environment): CommandModule {
       }
     },
   };
+}
+
+const nothing: Completions = { values: [], files: false };
+
+function shownDefault({ default: value, defaultText }: Option<unknown>): { readonly defaultDescription?: string } {
+  const text = defaultText !== undefined && value ? `${defaultText}, here ${value}` : (defaultText ?? value);
+  return text === undefined ? {} : { defaultDescription: text };
 }
 
 /** JSON lines with the level in words and the time in ISO 8601. */

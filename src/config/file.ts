@@ -1,7 +1,8 @@
 /** Reads the config file into names and texts; what the names and texts mean is not known here. */
 import { readFileSync } from 'node:fs';
-import { parseDocument } from 'yaml';
+import { parseDocument, YAMLParseError } from 'yaml';
 import { ConfigError } from './config-error.js';
+import { didYouMean } from './nearest.js';
 
 /**
  * Reads YAML, of which JSON is a part.
@@ -10,33 +11,71 @@ import { ConfigError } from './config-error.js';
  * has to mean the same here as on the command line.
  *
  * @param source How the file was named, for messages: `--config` or HOLDFAST_CONFIG.
- * @param read Gives the text of the file; throws where it cannot be read.
+ * @param read Gives the content of the file; throws where it cannot be read.
  * @throws {ConfigError} It cannot be read, is not YAML, or is not one mapping with the keys in `known`.
  */
 export function readConfigFile(
   path: string,
   source: string,
   known: readonly string[],
-  read: (path: string) => string = (file) => readFileSync(file, 'utf8'),
+  read: (path: string) => Buffer | string = (file) => readFileSync(file),
 ): Map<string, unknown> {
-  let content: unknown;
-  try {
-    const document = parseDocument(read(path), { schema: 'failsafe', logLevel: 'error' });
-    if (document.errors[0] !== undefined) throw document.errors[0];
-    content = document.toJS({ mapAsMap: true });
-  } catch (error) {
-    const [line = ''] = (error instanceof Error ? error.message : String(error)).split('\n');
-    throw new ConfigError(`${source}: cannot read ${JSON.stringify(path)}: ${line.replace(/:$/, '')}`, {
-      cause: error,
-    });
-  }
+  const content = contentOf(path, source, read);
   if (content === null || content === '') return new Map();
   if (!(content instanceof Map)) {
-    throw new ConfigError(`${source}: ${JSON.stringify(path)} must be a mapping of options to values`);
+    throw new ConfigError(`${source}: ${JSON.stringify(path)} must be a mapping of options to values (NAME: VALUE)`);
   }
   for (const key of content.keys()) {
     if (known.includes(key)) continue;
-    throw new ConfigError(`unknown key ${JSON.stringify(key)} in ${path}; allowed are ${known.join(', ')}`);
+    // Who comes from environment files writes it as there.
+    const near = typeof key === 'string' ? didYouMean(key.replace(/^HOLDFAST_/, ''), known) : '';
+    const hint = near === '' ? `; allowed are ${known.join(', ')}` : near;
+    throw new ConfigError(`unknown key ${shownKey(key)} in ${path}${hint}`);
   }
   return content;
+}
+
+function contentOf(path: string, source: string, read: (path: string) => Buffer | string): unknown {
+  const failed = (what: string, why: string, cause: unknown) =>
+    new ConfigError(`${source}: cannot ${what} ${JSON.stringify(path)}${why}`, { cause });
+  let bytes: Buffer | string;
+  let text: string;
+  try {
+    bytes = read(path);
+  } catch (error) {
+    throw failed('read', `: ${firstLine(error)}`, error);
+  }
+  try {
+    text = typeof bytes === 'string' ? bytes : new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (error) {
+    throw failed('parse', ': it is not text in UTF-8', error);
+  }
+  try {
+    const document = parseDocument(text, { schema: 'failsafe', logLevel: 'error' });
+    const [error] = document.errors;
+    if (error === undefined) return document.toJS({ mapAsMap: true });
+    throw error;
+  } catch (error) {
+    const [at] = error instanceof YAMLParseError ? (error.linePos ?? []) : [];
+    const place = at === undefined ? '' : `, line ${at.line}, column ${at.col}`;
+    throw failed('parse', `${place}: ${reason(error)}`, error);
+  }
+}
+
+/** The message of the YAML parser, without the place, and without advice to those who call it. */
+function reason(error: unknown): string {
+  if (error instanceof YAMLParseError && error.code === 'MULTIPLE_DOCS') return 'a second document begins here';
+  return firstLine(error).replace(/ at line \d+, column \d+$/, '');
+}
+
+/** What stands before the excerpt that some messages show. */
+function firstLine(error: unknown): string {
+  const [line = ''] = (error instanceof Error ? error.message : String(error)).split('\n');
+  return line.replace(/:$/, '');
+}
+
+/** One line, whatever the key is. */
+function shownKey(key: unknown): string {
+  const text = typeof key === 'string' ? JSON.stringify(key) : 'that is no text';
+  return text.length > 100 ? `${text.slice(0, 100)}…` : text;
 }

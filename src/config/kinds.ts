@@ -9,9 +9,20 @@ import type { HandlerLimit } from './config.js';
 export interface Kind<T> {
   /** What may be given, to be read after "give". */
   readonly allowed: string;
+  /** What a shell can offer; undefined: nothing. */
+  readonly completions?: Completions;
   /** @returns undefined where the text is refused. */
   parse(text: string): T | undefined;
 }
+
+/** What can be offered in place of a value that is being typed. */
+export interface Completions {
+  readonly values: readonly string[];
+  /** The names of files as well. */
+  readonly files: boolean;
+}
+
+const someFile: Completions = { values: [], files: true };
 
 const msPerUnit = { h: 3_600_000, m: 60_000, s: 1000, ms: 1 };
 
@@ -67,18 +78,24 @@ export function percent(most: number): Kind<number> {
 }
 
 export function orOff<T>(kind: Kind<T>): Kind<T | 'off'> {
-  return { allowed: `${kind.allowed}, or off`, parse: (text) => (text === 'off' ? text : kind.parse(text)) };
+  return {
+    allowed: `${kind.allowed}, or off`,
+    completions: { values: ['off'], files: false },
+    parse: (text) => (text === 'off' ? text : kind.parse(text)),
+  };
 }
 
 export function choice<const T extends string>(...values: readonly T[]): Kind<T> {
   return {
     allowed: `one of ${values.join(', ')}`,
+    completions: { values, files: false },
     parse: (text) => values.find((value) => value === text),
   };
 }
 
 export const flag: Kind<boolean> = {
   allowed: 'true or false',
+  completions: { values: ['true', 'false'], files: false },
   parse: (text) => (text === 'true' ? true : text === 'false' ? false : undefined),
 };
 
@@ -87,15 +104,20 @@ export const maxSocketPathBytes = 107;
 
 /**
  * An absolute path, out of the notations the kubelet, crictl and gRPC use for a unix socket. Source: gRPC naming
- * (doc/naming.md), where `unix:` takes any path and `unix://` only an absolute one.
+ * (doc/naming.md).
+ *
+ * A relative one is refused: under systemd the working directory is `/`, and what was tried in a shell would be another socket there.
  */
 export const endpoint: Kind<string> = {
-  allowed: `a unix socket of at most ${maxSocketPathBytes} bytes, as unix:///run/x.sock, unix:x.sock or /run/x.sock`,
+  allowed:
+    `the absolute path of a unix socket, of at most ${maxSocketPathBytes} bytes, as unix:///run/x.sock, unix:/run/x.sock or ` +
+    '/run/x.sock',
+  completions: someFile,
   parse(text) {
     const scheme = /^[A-Za-z][A-Za-z0-9+.-]*:/.exec(text)?.[0] ?? '';
     const rest = text.slice(scheme.length);
     if (scheme !== '' && scheme !== 'unix:') return undefined;
-    if (rest === '' || rest.includes('\0')) return undefined;
+    if (!rest.startsWith('/') || rest.includes('\0')) return undefined;
     if (scheme !== '' && rest.startsWith('//') && !rest.startsWith('///')) return undefined;
     const path = resolve(rest);
     return Buffer.byteLength(path) <= maxSocketPathBytes ? path : undefined;
@@ -133,6 +155,7 @@ export const annotationName: Kind<string> = {
 /** A directory that need not exist yet. */
 export const directory: Kind<string> = {
   allowed: 'the absolute path of a directory',
+  completions: someFile,
   parse: (text) => (text.startsWith('/') && !text.includes('\0') ? resolve(text) : undefined),
 };
 

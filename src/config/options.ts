@@ -32,7 +32,7 @@ export interface Option<T> {
   readonly kind: Kind<Exclude<T, undefined>>;
   /** As it would be given. Without one the value is undefined unless given, and if `required` an error. */
   readonly default?: string;
-  /** What --help shows as the default, if not `default` itself. */
+  /** The default in words, where `default` does not say it or is another on another machine. */
   readonly defaultText?: string;
   readonly required?: true;
   /** May be given more than once on the command line. */
@@ -146,7 +146,7 @@ export const options: OptionTable = {
     group: 'Admission',
     kind: count(1, 10_000),
     default: maxCreations,
-    defaultText: `the larger of 64 and 16 per core, here ${maxCreations}`,
+    defaultText: 'the larger of 64 and 16 per core',
     description: 'Highest limit, and with --admission fixed the limit',
   },
   minCreations: {

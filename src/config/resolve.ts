@@ -5,6 +5,7 @@ import { readConfigFile } from './file.js';
 import { flag } from './kinds.js';
 import { configOption, environmentName, type Option, options } from './options.js';
 import { isSameSocket } from './same-socket.js';
+import { unknownVariables } from './unknown-variables.js';
 
 export interface Sources {
   /** As yargs parsed it: option names to texts, an array where one was repeated, false for `--no-` before a name. */
@@ -19,7 +20,7 @@ interface Given {
 }
 
 /**
- * @returns Frozen and complete. Relative socket paths are resolved against the working directory.
+ * @returns Frozen and complete.
  * @throws {ConfigError} A value is refused or missing, a key of the file is unknown, or two values do not go together.
  */
 export function resolveConfig(sources: Sources): HoldfastConfig {
@@ -27,7 +28,7 @@ export function resolveConfig(sources: Sources): HoldfastConfig {
   const config = Object.fromEntries(
     Object.entries(options).map(([key, option]: [string, Option<unknown>]) => {
       const given = fromCommandLine(sources, option.name) ?? fromEnvironment(sources, option.name) ?? file(option.name);
-      return [key, settingOf(option, given)];
+      return [key, settingOf(option, given, sources.env)];
     }),
   ) as unknown as HoldfastConfig;
   checkLimits(config);
@@ -77,13 +78,16 @@ function fileOf(sources: Sources): (name: string) => Given | undefined {
   return (name) => (content.has(name) ? { source: `${name} in ${path}`, value: content.get(name) } : undefined);
 }
 
-function settingOf(option: Option<unknown>, given: Given | undefined): unknown {
+function settingOf(option: Option<unknown>, given: Given | undefined, env: Sources['env']): unknown {
   if (given === undefined) {
     if (option.default !== undefined) return option.kind.parse(option.default);
     if (option.required !== true) return undefined;
+    const variable = environmentName(option.name);
+    const mistyped = unknownVariables(env).find(({ nearest }) => nearest === variable)?.variable;
     throw new ConfigError(
       `--${option.name} is missing: give ${option.kind.allowed} ` +
-        `(or set ${environmentName(option.name)}, or ${option.name} in the --config file)`,
+        `(or set ${variable}, or ${option.name} in the --config file)` +
+        (mistyped === undefined ? '' : `; ${mistyped} is set: did you mean ${variable}?`),
     );
   }
   const text = textOf(given, option.repeatable === true);

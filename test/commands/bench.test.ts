@@ -77,6 +77,11 @@ t.test('it writes table, JSON and page, and leaves nothing else behind', async (
     ],
   );
   t.match(bench.output.stdout, /direct/);
+  t.match(
+    bench.output.stderr,
+    /^s: 3 pods, direct, holdfast; takes up to 60 s /,
+    'it says at once what it is about to do',
+  );
   t.match(readFileSync(path.join(bench.directory, 'out.html'), 'utf8'), /^<!doctype html>/i);
   t.strictSame(readdirSync(bench.temporary), []);
   t.equal(processesAt(bench.temporary), 0);

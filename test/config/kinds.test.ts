@@ -1,4 +1,3 @@
-import { resolve } from 'node:path';
 import t from 'tap';
 import {
   address,
@@ -48,9 +47,6 @@ t.test('all notations of a unix socket mean the same path', async (t) => {
   for (const text of ['unix:///run/x.sock', 'unix:/run/x.sock', '/run/x.sock', '/run//y/../x.sock']) {
     t.equal(endpoint.parse(text), '/run/x.sock', text);
   }
-  for (const text of ['unix:run/x.sock', 'run/x.sock', './run/x.sock']) {
-    t.equal(endpoint.parse(text), resolve('run/x.sock'), text);
-  }
 });
 
 t.test('what is not a unix socket is refused as an endpoint', async (t) => {
@@ -62,6 +58,11 @@ t.test('what is not a unix socket is refused as an endpoint', async (t) => {
     'tcp://127.0.0.1:1',
     'npipe:////./pipe/x',
     'http:x',
+    'unix:run/x.sock',
+    'run/x.sock',
+    './run/x.sock',
+    '~/x.sock',
+    '@x',
     'a\0b',
   ]) {
     t.equal(endpoint.parse(text), undefined, JSON.stringify(text));

@@ -101,6 +101,14 @@ t.test('a variable of a Kubernetes service named holdfast is not taken for an op
   });
 });
 
+t.test('a missing socket whose variable is mistyped is told so', async (t) => {
+  t.match(
+    refusal({ runtime: undefined }, { HOLDFAST_RUNTME: '/r' }),
+    /^--runtime is missing: .*; HOLDFAST_RUNTME is set: did you mean HOLDFAST_RUNTIME\?$/,
+  );
+  t.notMatch(refusal({ listen: undefined }, { HOLDFAST_RUNTME: '/r' }), /RUNTME/);
+});
+
 t.test('YAML and JSON files mean what the command line means', async (t) => {
   const yaml = file(
     'all.yaml',
@@ -192,7 +200,9 @@ t.test('a file value of the wrong shape is refused', async (t) => {
 
 t.test('an unknown key of the file is an error that names it', async (t) => {
   const config = file('unknown.yaml', 'hold-ttl: 1m\nholdTtl: 1m\n');
-  t.match(refusal({ config }), `unknown key "holdTtl" in ${config}; allowed are listen, runtime, `);
+  t.equal(refusal({ config }), `unknown key "holdTtl" in ${config}; did you mean hold-ttl?`);
+  t.match(refusal({ config: file('variable.yaml', 'HOLDFAST_MAX_ENTRIS: 1\n') }), /; did you mean max-entries\?$/);
+  t.match(refusal({ config: file('far.yaml', 'apiVersion: v1\n') }), /; allowed are listen, runtime, /);
   t.match(refusal({ config: file('nested.yaml', 'config: other.yaml\n') }), 'unknown key "config"');
   t.match(refusal({ config: file('proto.yaml', '__proto__: x\n') }), 'unknown key "__proto__"');
 });
@@ -218,6 +228,33 @@ t.test('a file that cannot be read is one line that names it', async (t) => {
   }
 });
 
+t.test('a file that is no YAML is said to be that, with the place', async (t) => {
+  for (const [content, place, why] of [
+    ['hold-ttl: 1m\nhandler-limit: [a=1\nhold-ttl: 1m\n', ', line 3, column 1', /Flow sequence in block collection/],
+    ['hold-ttl: 1m\nhold-ttl: 2m\n', ', line 2, column 1', /Map keys must be unique$/],
+    ['hold-ttl: 1m\n---\nreplay-ttl: 1m\n', ', line 2, column 1', /a second document begins here$/],
+    ['log-level: "info\r\n', ', line 2, column 1', /Missing closing "quote$/],
+    ['{"hold-ttl": 1', ', line 1, column 15', /must end with a }$/],
+    ['hold-ttl: *x\n', '', /Unresolved alias/],
+  ] as const) {
+    const message = refusal({ config: file('no.yaml', content) });
+    t.ok(message.startsWith(`--config: cannot parse "${join(directory, 'no.yaml')}"${place}: `), message);
+    t.match(message, why);
+  }
+  for (const bytes of [Buffer.from('\ufeffhold-ttl: 1m\n', 'utf16le'), Buffer.from([0x68, 0xff])]) {
+    const path = join(directory, 'bytes.yaml');
+    writeFileSync(path, bytes);
+    t.equal(refusal({ config: path }), `--config: cannot parse "${path}": it is not text in UTF-8`);
+  }
+});
+
+t.test('a byte order mark and lines that end in CR LF mean nothing', async (t) => {
+  t.match(resolve({ config: file('windows.yaml', '\ufeffhold-ttl: 1m\r\nreplay-ttl: 2m\r\n') }), {
+    holdTtlMs: 60_000,
+    replayTtlMs: 120_000,
+  });
+});
+
 t.test('a file that expands without bound is refused', async (t) => {
   const rows = 'abcdefgh'
     .split('')
@@ -230,7 +267,7 @@ t.test('a missing socket is named, with the ways to give it', async (t) => {
     t.match(
       refusal({ [name]: undefined }),
       new RegExp(
-        `^--${name} is missing: give a unix socket .*HOLDFAST_${name.toUpperCase()}, or ${name} in the --config file`,
+        `^--${name} is missing: give the absolute path .*HOLDFAST_${name.toUpperCase()}, or ${name} in the --config file`,
       ),
     );
   }
