@@ -21,6 +21,10 @@ const latelyMs = 60_000;
 const idleMs = 10_000;
 /** How long a connection that has to go may take to say so to its client, in ms. */
 const graceMs = 1_000;
+/** Who stays for so long, in ms, is told of in the log at info: a kubelet is, a health check that comes each second is not. */
+const staysMs = 5_000;
+/** Such lines a second, at most: a client may leak connections. */
+const maxClientLines = 10;
 /** Connections that are on their way out at once, as a part of those allowed. */
 const leavingPart = 0.1;
 const minLeaving = 10;
@@ -43,6 +47,7 @@ export class Connections {
   readonly #leaving = new Set<Link>();
   readonly #evictions: CountedLine;
   readonly #refusals: CountedLine;
+  readonly #clientLines = new RateLimit(maxClientLines);
   #accepted = 0;
 
   constructor(options: ConnectionsOptions) {
@@ -68,11 +73,18 @@ export class Connections {
     this.#links.set(link, connection);
     log.debug({ connection, connections: this.#links.size }, 'connection opened');
     const openedMs = clock.now();
+    let isClient = false;
+    const forget = clock.after(staysMs, () => {
+      isClient = this.#clientLines.admit(clock.now());
+      if (isClient) log.info({ connection, connections: this.#links.size }, 'client connected');
+    });
     void link.closed.then(() => {
+      forget();
       this.#links.delete(link);
       this.#leaving.delete(link);
       const ageMs = Math.round(clock.now() - openedMs);
       log.debug({ connection, ageMs, connections: this.#links.size }, 'connection closed');
+      if (isClient) log.info({ connection, ageMs, connections: this.#links.size }, 'client disconnected');
     });
   }
 
