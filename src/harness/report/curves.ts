@@ -3,8 +3,27 @@ import type { ArmReport, Report, Timeline } from '../report-data.js';
 import { type Markup, markup } from './markup.js';
 import { percent, ticks, timeLabels, timeLines } from './scale.js';
 
-/** @param endMs The end of the time axis. */
-export function curves({ arms, pods }: Report, endMs: number): Markup {
+/** How much of the time in which nothing changes any more is shown, as a part of the time before it. */
+const calmPart = 0.25;
+/** Less of a whole than this is not worth being left out. */
+const worthCutting = 1 / 4;
+
+/**
+ * The end of the time axis, in ms: when the last arm is over, or, where curves go on for long without a change, soon after the last
+ * change of any of them.
+ */
+export function curvesEnd({ arms }: Pick<Report, 'arms'>): number {
+  const overMs = Math.max(1, ...arms.map(({ durationMs }) => durationMs));
+  const changes = arms.flatMap(({ timelines, durationMs }) =>
+    timelines.flatMap(upSpans).flatMap(({ fromMs, toMs }) => (toMs < durationMs ? [fromMs, toMs] : [fromMs])),
+  );
+  const calmMs = Math.max(0, ...changes) * (1 + calmPart);
+  return calmMs > 0 && calmMs < overMs * (1 - worthCutting) ? calmMs : overMs;
+}
+
+export function curves(report: Report): Markup {
+  const { arms, pods } = report;
+  const endMs = curvesEnd(report);
   const top = Math.max(1, pods);
   const levels = ticks(top, 5).filter(Number.isInteger);
   return markup`<div class="curves">
@@ -17,11 +36,13 @@ export function curves({ arms, pods }: Report, endMs: number): Markup {
     return markup`<line x1="0" x2="100%" y1="${y}" y2="${y}"/>`;
   })}</g>
 <svg viewBox="0 0 ${endMs} ${top}" preserveAspectRatio="none">${arms.map(
-    (arm, at) => markup`<path class="curve arm-${at % armColours}" d="${path(arm, top)}"/>`,
+    (arm, at) => markup`<path class="curve arm-${at % armColours}" d="${path(arm, top, endMs)}"/>`,
   )}</svg>
 ${arms.map((arm, at) => {
-  const running = runningAtEnd(arm);
-  return markup`<circle class="arm-${at % armColours}" cx="${percent(arm.durationMs, endMs)}" cy="${percent(top - running, top)}" r="4"/>`;
+  const y = percent(top - runningAtEnd(arm), top);
+  if (arm.durationMs > endMs)
+    return markup`<text class="goes-on arm-${at % armColours}" x="100%" y="${y}" dx="1" dy="4">▸<title>${arm.name} stays like this until it is over</title></text>`;
+  return markup`<circle class="arm-${at % armColours}" cx="${percent(arm.durationMs, endMs)}" cy="${y}" r="4"/>`;
 })}</svg>
 <svg class="times" aria-hidden="true">${timeLabels(endMs)}</svg>
 </div>`;
@@ -47,7 +68,7 @@ function upSpans({ calls }: Timeline): { fromMs: number; toMs: number }[] {
   return spans;
 }
 
-function path({ timelines, durationMs }: ArmReport, top: number): string {
+function path({ timelines, durationMs }: ArmReport, top: number, endMs: number): string {
   const running = timelines.flatMap(upSpans);
   const steps = [
     ...running.map(({ fromMs }) => ({ atMs: fromMs, by: 1 })),
@@ -58,5 +79,5 @@ function path({ timelines, durationMs }: ArmReport, top: number): string {
     level -= by;
     return `H${Math.round(atMs)}V${level}`;
   });
-  return `M0 ${top}${corners.join('')}H${Math.round(durationMs)}`;
+  return `M0 ${top}${corners.join('')}H${Math.round(Math.min(durationMs, endMs))}`;
 }

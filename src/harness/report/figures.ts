@@ -5,6 +5,8 @@ export interface Figure {
   readonly name: string;
   /** What a reader may need to know about it. */
   readonly note: string;
+  /** It is 0 in each arm, of which nobody needs a row. */
+  readonly isZero: boolean;
   /** One for each arm: text, and its ratio to the arm `direct` where there is one that can be said. */
   readonly cells: readonly { readonly text: string; readonly ratio: string | undefined }[];
 }
@@ -71,6 +73,7 @@ export function figures({ arms }: Report): Figure[] {
   const converged: Figure = {
     name: `all ${pods} ran`,
     note: 'in each repeat',
+    isZero: false,
     cells: arms.map((arm) => ({ text: arm.converged ? 'yes' : 'no', ratio: undefined })),
   };
   const applying = (definitions: readonly Definition[]) =>
@@ -91,6 +94,7 @@ function figure(
   return {
     name,
     note,
+    isZero: arms.length > 0 && arms.every((arm) => value(arm) === 0),
     cells: arms.map((arm) => {
       const own = value(arm);
       return {

@@ -30,7 +30,8 @@ small { font-size: 12px; color: var(--quiet); font-weight: 400; }
 header { display: grid; gap: 2px; }
 .kicker { color: var(--quiet); font-weight: 600; letter-spacing: .06em; text-transform: uppercase; font-size: 12px; }
 h1 { font-size: 32px; line-height: 1.15; letter-spacing: -.02em; }
-header > p:not(.kicker) { max-width: 75ch; color: var(--quiet); }
+header > p:not(.kicker, .headline) { max-width: 75ch; color: var(--quiet); }
+.headline { font-size: 18px; font-weight: 600; line-height: 1.35; max-width: 90ch; margin: 4px 0; }
 header dl { display: flex; flex-wrap: wrap; gap: 4px 24px; margin-top: 8px; }
 header dl div { display: flex; gap: 6px; }
 dt { color: var(--quiet); }
@@ -63,6 +64,10 @@ thead td { width: 30%; }
 td { white-space: nowrap; }
 th .swatch { display: block; margin-left: auto; }
 td small { display: inline-block; width: 3.6em; padding-left: 6px; text-align: left; }
+.goes-on { stroke: none; font-size: 15px; }
+details { margin-top: 6px; }
+summary { cursor: pointer; padding: 2px 0; color: var(--quiet); font-size: 14px; }
+details thead { visibility: collapse; }
 .note { margin-top: 8px; font-size: 13px; color: var(--quiet); }
 
 .legend { display: grid; gap: 4px; font-size: 13px; margin-bottom: 10px; }
@@ -85,13 +90,14 @@ td small { display: inline-block; width: 3.6em; padding-left: 6px; text-align: l
 .axis { position: sticky; top: 0; z-index: 1; padding: 6px 6px 0 calc(var(--name) + 6px); height: 26px; background: var(--page); }
 .grid { position: absolute; inset: 26px 0 0 0; padding: 0 6px 0 calc(var(--name) + 6px); }
 .grid rect { fill: var(--raised); }
-.fit, section:has(#fit:checked) .shared { display: none; }
-section:has(#fit:checked) .fit { display: block; }
+.shared, section:has(#shared:checked) .fit { display: none; }
+section:has(#shared:checked) .shared { display: block; }
 .row { position: relative; display: flex; height: var(--row); cursor: default; scroll-margin: 30px 0; }
 .row.told { background: color-mix(in srgb, var(--arm-3) 12%, transparent); }
 .name { width: var(--name); flex: none; padding-right: 8px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .track { flex: 1; min-width: 0; padding: 0 6px; overflow: hidden; }
-section:has(#fit:checked) .track svg { width: var(--fit); }
+.track svg { width: var(--fit); }
+section:has(#shared:checked) .track svg { width: 100%; }
 .podSandbox { fill: var(--sandbox); } .container { fill: var(--container); } .start { fill: var(--start); }
 .running { fill: var(--running); } .done { fill: var(--running); fill-opacity: .5; } .waiting { fill: var(--waiting); } .held { fill: var(--held); }
 .queued { fill: url(#dots); } .dot { fill: var(--waiting); } .ghost { fill: var(--page); }

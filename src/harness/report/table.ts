@@ -1,6 +1,7 @@
 /** The figures of a report as text for a terminal, arms side by side. */
 import type { Report } from '../report-data.js';
 import { type Figure, figures } from './figures.js';
+import { headline } from './headline.js';
 import { plain } from './plain.js';
 
 const maxWidth = 100;
@@ -10,7 +11,9 @@ const gap = '  ';
 /** At most 100 columns wide: arms that do not fit beside the others follow below. */
 export function reportTable(report: Report): string {
   const { scenario, seed, pods, repeats, runtime, arms } = report;
-  const rows = figures(report);
+  const all = figures(report);
+  const rows = all.filter(({ isZero }) => !isZero);
+  const zeros = all.filter(({ isZero }) => isZero).map(({ name }) => name);
   const labels = rows.map(({ name }) => name);
   const labelWidth = longest(labels);
   const columns = arms.map(({ name }, at) => column(name, rows, at));
@@ -34,9 +37,22 @@ export function reportTable(report: Report): string {
   ];
   return [
     plain(title, maxWidth),
+    ...wrapped(headline(report)),
     ...blocks.map((block) => `\n${lines(block).join('\n')}`),
+    ...(zeros.length > 0 ? ['', ...wrapped(`0${arms.length > 1 ? ' in all arms' : ''}: ${zeros.join(', ')}`)] : []),
     `\n${notes.flat().join('; ')}`,
   ].join('\n');
+}
+
+/** A text in lines that are not too long; empty for the empty text. */
+function wrapped(text: string): string[] {
+  const lines: string[] = [];
+  for (const word of plain(text, Number.POSITIVE_INFINITY).split(' ')) {
+    const longer = [lines.at(-1) ?? [], word].flat().join(' ');
+    if (lines.length > 0 && longer.length <= maxWidth) lines[lines.length - 1] = longer;
+    else lines.push(plain(word, maxWidth));
+  }
+  return text === '' ? [] : lines;
 }
 
 /** Name and cells of an arm, all of one width: values and ratios each below one another. */

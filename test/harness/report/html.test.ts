@@ -27,7 +27,7 @@ t.test('the header says what was run', async (t) => {
   const html = reportHtml(report([arm('direct')], { runtime: 'containerd 1.6.20' }));
   t.match(
     visible(between(html, '<header>', '</header>')),
-    /slow-cni A slow network pods 2 seed 5 repeats 1 runtime containerd 1\.6\.20/,
+    /slow-cni 2 of 2 pods ran .* A slow network pods 2 seed 5 repeats 1 runtime containerd 1\.6\.20/,
   );
 });
 
@@ -49,6 +49,44 @@ t.test('figures stand beside their ratio to direct', async (t) => {
 t.test('without an arm direct there is no ratio', async (t) => {
   const html = reportHtml(report([arm('crio-store'), arm('holdfast')]));
   t.match(figure(html, '50 % of pods ran after'), /2\.00 s\s+2\.00 s$/);
+});
+
+t.test('what is 0 in each arm is folded, what is 0 in one of them is not', async (t) => {
+  const html = reportHtml(report([arm('direct', { restarts: 2 }), arm('holdfast')]));
+  const [shown = '', folded = ''] = html.split('<details>');
+  t.match(shown, '<th scope="row">restarts ');
+  t.notMatch(shown, '<th scope="row">duplicates ');
+  t.match(folded, '<th scope="row">duplicates ');
+  t.match(
+    visible(between(folded, '<summary>', '</summary>')),
+    '0 in every arm: deadline errors, "name reserved" errors, other errors, highest attempt, duplicates, left over',
+  );
+  const rough = { deadlineErrors: 1, reservedErrors: 1, otherErrors: 1, restarts: 1, highestAttempt: 1 };
+  t.notMatch(reportHtml(report([arm('direct', { ...rough, duplicatesAlive: 1, leftOvers: 1 })])), '<details>');
+});
+
+t.test('it opens with one sentence', async (t) => {
+  const html = reportHtml(report([arm('direct', stuck), arm('holdfast')]));
+  t.match(
+    visible(between(html, '<header>', '</header>')),
+    /2 of 2 pods ran through Holdfast after 4\.00 s; with direct 1 of 2/,
+  );
+});
+
+t.test('curves end soon after their last change, where they would go on for long', async (t) => {
+  const calm = {
+    durationMs: 60_000,
+    timelines: [timeline('web-0', { calls: [{ fromMs: 0, toMs: 60_000, state: 'waiting' }] })],
+  };
+  const html = reportHtml(report([arm('direct', { ...stuck, ...calm }), arm('holdfast')]));
+  t.match(html, 'viewBox="0 0 5000 2"', 'a quarter after 4 s');
+  t.match(html, 'd="M0 2H5000"');
+  t.match(html, /class="goes-on arm-0"[^>]*>▸<title>direct stays like this/);
+  t.notMatch(
+    reportHtml(report([arm('direct', { ...stuck, ...calm })])),
+    /goes-on arm/,
+    'where nothing changes at all, all is shown',
+  );
 });
 
 t.test('an arm that never converged', async (t) => {
@@ -91,13 +129,13 @@ t.test('a pod that has ended with success stays up in the curve, and is told apa
     ],
   });
   const html = reportHtml(report([arm('direct', { ...stuck, timelines: [job] })], { pods: 1 }));
-  t.match(html, 'd="M0 1H2000V0H8000"');
+  t.match(html, 'd="M0 1H2000V0H2500"', 'and nothing happens after that');
   t.match(visible(between(html, 'class="arms"', '</ul>')), /1 of 1 ran when the watch ended/);
   const row = between(html, 'aria-label="job-0: ended with success since 3.00 s"', '</svg>');
   t.match(row, /class="done" x="37.5%" y="[\d.]+" width="62.5%"/);
 });
 
-t.test('arms share the scale of the longest, and can be stretched to it', async (t) => {
+t.test('arms are laid out on the scale of the longest, and each is stretched to the whole width', async (t) => {
   const html = reportHtml(report([arm('direct', stuck), arm('holdfast', { durationMs: 4_000 })]));
   const [, direct = '', holdfast = ''] = html.split('role="tabpanel"');
   t.match(direct, '--fit:100%');

@@ -65,7 +65,20 @@ t.test('it is at most 100 columns wide, and arms that do not fit follow below', 
   const heads = table.split('\n').filter((line) => /^ .*long-name/.test(line));
   t.ok(heads.length > 1);
   t.equal(heads.join(' ').match(/\d-long-name-long-na…/g)?.length, 8, 'each arm once');
-  t.equal(table.match(/^restarts /gm)?.length, heads.length, 'and labels in front of each');
+  t.equal(table.match(/^creations per pod /gm)?.length, heads.length, 'and labels in front of each');
+});
+
+t.test('it begins with a sentence, and what is 0 in each arm is one line', async (t) => {
+  const lines = reportTable(report([arm('direct', { ...stuck, deadlineErrors: 2 }), arm('holdfast')])).split('\n');
+  t.equal(lines[1], '2 of 2 pods ran through Holdfast after 4.00 s; with direct 1 of 2 did within 8.00 s.');
+  t.ok(lines.some((line) => /^deadline errors +2 +0/.test(line)));
+  const at = lines.findIndex((line) => line.startsWith('0 in all arms: '));
+  t.equal(
+    lines.slice(at, at + 2).join(' '),
+    '0 in all arms: "name reserved" errors, other errors, restarts, highest attempt, duplicates, left over',
+  );
+  t.notOk(lines.some((line) => /^restarts /.test(line)));
+  t.match(reportTable(report([arm('direct')])), /^0: deadline errors, /m);
 });
 
 t.test('names cannot move the cursor', async (t) => {
