@@ -1,7 +1,33 @@
 /** Every counter and gauge Holdfast keeps, in prom-client's registry; the only module that knows their names. */
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { OldestMs, Stage } from '../cache/oldest.js';
+import { CallCounts } from './call-counts.js';
+import { observeProcess } from './process-metrics.js';
 
 export type Kind = 'podSandbox' | 'container' | 'start';
+
+const kinds: readonly Kind[] = ['podSandbox', 'container', 'start'];
+const classes = ['static', 'critical', 'start', 'container', 'podSandbox'] as const;
+const peers = ['downstream', 'upstream'] as const;
+/** Those of http2/taken-stream.ts. */
+const refusals = ['header list too large', 'too many taken streams', 'too many request bytes', 'request not whole'];
+
+function stagesOf(kind: Kind): readonly Stage[] {
+  if (kind === 'start') return ['queued', 'running'];
+  return kind === 'container' ? ['queued', 'waiting', 'running', 'held'] : ['queued', 'waiting', 'running'];
+}
+
+function outcomesOf(kind: Kind): readonly string[] {
+  const unasked = kind === 'podSandbox' ? 'shown' : 'held';
+  return ['answered', unasked, 'failed', 'timed out', 'dropped'];
+}
+
+/** See cache/progress.ts. Only a container waits for a start. */
+function waitsFor(kind: Kind): readonly string[] {
+  const all = ['queued', 'running', 'checked', 'unknown'];
+  if (kind === 'start') return all;
+  return [...all, 'removal', 'pause', 'name', ...(kind === 'container' ? ['start'] : [])];
+}
 
 export class Metrics {
   readonly registry = new Registry();
@@ -136,31 +162,73 @@ export class Metrics {
     registers: [this.registry],
   });
 
-  /** Plain numbers until somebody asks: prom-client takes longer to find a counter than the router to carry a call. */
-  readonly #calls = new Map<string, { passed: number; taken: number }>();
+  readonly calls = new CallCounts(this.registry);
 
   constructor() {
-    const calls = this.#calls;
-    new Counter({
-      name: 'holdfast_calls_total',
-      help: 'Downstream calls by CRI method (others: "other") and by how they were handled.',
-      labelNames: ['method', 'handling'] as const,
+    const { waiters, joins, replays, reaped, drift, removalsGivenUp, wedges, tooLarge, givenUp } = this;
+    for (const kind of kinds) {
+      waiters.set({ kind }, 0);
+      for (const counter of [joins, replays]) counter.inc({ kind }, 0);
+      for (const outcome of outcomesOf(kind)) this.creations.inc({ kind, outcome }, 0);
+      for (const waits_for of waitsFor(kind)) this.told.inc({ kind, waits_for }, 0);
+      if (kind === 'start') continue;
+      for (const counter of [reaped, drift, removalsGivenUp, wedges, tooLarge]) counter.inc({ kind }, 0);
+    }
+    givenUp.inc({ kind: 'podSandbox' }, 0);
+    for (const name of classes) this.admissionWait.zero({ class: name });
+    for (const peer of peers) {
+      this.violations.inc({ peer }, 0);
+      this.stalls.inc({ peer }, 0);
+    }
+    for (const reason of refusals) this.refusedStreams.inc({ reason }, 0);
+  }
+
+  /** What the process is, and what it takes. @param version Of Holdfast. */
+  observeProcess(version: string): void {
+    const info = new Gauge({
+      name: 'holdfast_build_info',
+      help: 'Always 1: which Holdfast this is, and on which Node it runs.',
+      labelNames: ['version', 'node_version'] as const,
+      registers: [this.registry],
+    });
+    info.set({ version, node_version: process.versions.node }, 1);
+    observeProcess(this.registry);
+  }
+
+  /** @param read Connections that are open now, and whether the runtime accepted the last one that was tried. */
+  observeConnections(read: () => { isPresent: boolean; downstream: number; upstream: number }): void {
+    this.#gauge(
+      'holdfast_upstream_up',
+      'Whether the runtime accepted the connection that was last tried (1), which is also so before the first; 0: it is looked for.',
+      () => Number(read().isPresent),
+    );
+    new Gauge({
+      name: 'holdfast_connections',
+      help: 'Connections open now, of clients and to the runtime.',
+      labelNames: ['peer'] as const,
       registers: [this.registry],
       collect() {
-        this.reset();
-        for (const [method, { passed, taken }] of calls) {
-          if (passed > 0) this.inc({ method, handling: 'passed' }, passed);
-          if (taken > 0) this.inc({ method, handling: 'taken' }, taken);
-        }
+        const { downstream, upstream } = read();
+        this.set({ peer: 'downstream' }, downstream);
+        this.set({ peer: 'upstream' }, upstream);
       },
     });
   }
 
-  /** @param method A name of the CRI; `other` for anything else. */
-  countCall(method: string, handling: 'passed' | 'taken'): void {
-    const counted = this.#calls.get(method);
-    if (counted !== undefined) counted[handling] += 1;
-    else this.#calls.set(method, { passed: 0, taken: 0, [handling]: 1 });
+  /** @param read For each kind and stage the age of what is in it for longest, in ms; none where nothing is. */
+  observeOldest(read: () => Readonly<Record<Kind, OldestMs>>): void {
+    new Gauge({
+      name: 'holdfast_oldest_creation_age_seconds',
+      help: 'For how long the oldest creation or start has been in a stage (queued, waiting, running, held); 0: nothing is.',
+      labelNames: ['kind', 'stage'] as const,
+      registers: [this.registry],
+      collect() {
+        const oldest = read();
+        for (const kind of kinds) {
+          for (const stage of stagesOf(kind)) this.set({ kind, stage }, (oldest[kind][stage] ?? 0) / 1000);
+        }
+      },
+    });
   }
 
   /** Gauges that are read when they are asked for. */
@@ -215,16 +283,28 @@ export class Metrics {
         for (const [name, queued] of Object.entries(read().queued)) this.set({ class: name }, queued);
       },
     });
-    new Gauge({
-      name: 'holdfast_pressure_percent',
-      help: 'Pressure (some avg10) when it was last read, which is only while creations or starts are carried out.',
-      labelNames: ['resource'] as const,
-      registers: [this.registry],
-      collect() {
-        this.reset();
-        for (const [resource, percent] of read().pressure) this.set({ resource }, percent);
-      },
-    });
+    const observePressure = (name: string, help: string, ofPercent: number) =>
+      new Gauge({
+        name,
+        help,
+        labelNames: ['resource'] as const,
+        registers: [this.registry],
+        collect() {
+          this.reset();
+          for (const [resource, percent] of read().pressure) this.set({ resource }, percent * ofPercent);
+        },
+      });
+    observePressure(
+      'holdfast_pressure_ratio',
+      'Share of time in which something waited for the resource (PSI, some avg10) when it was last read, which is only while creations ' +
+        'or starts are carried out.',
+      0.01,
+    );
+    observePressure(
+      'holdfast_pressure_percent',
+      'Deprecated: use holdfast_pressure_ratio. It is gone in the next release.',
+      1,
+    );
   }
 
   #gauge(name: string, help: string, value: () => number): void {

@@ -16,6 +16,7 @@ import { DetachedCalls, type Job } from './detached-calls.js';
 import { FailureBackoff } from './failure-backoff.js';
 import { driftOf, type Fingerprint, hasDrifted } from './fingerprint.js';
 import { NameReservations } from './name-reservations.js';
+import { Oldest, type OldestMs } from './oldest.js';
 import { type CreationGuard, Preparation } from './preparation.js';
 import type { Progress } from './progress.js';
 import { Reaper } from './reaper.js';
@@ -102,6 +103,18 @@ export class CreationStore<Origin, Answer> {
       backingOff: this.#preparation.paused,
       wedged: this.#reservations.wedged,
     };
+  }
+
+  /** For each kind and stage the age of what has been in it for longest, in ms: for gauges. */
+  get oldest(): Readonly<Record<'podSandbox' | 'container', OldestMs>> {
+    const nowMs = this.#clock.now();
+    const oldest = { podSandbox: new Oldest(nowMs), container: new Oldest(nowMs) };
+    for (const creation of this.#index.all()) {
+      const { kind, state, heldSinceMs, call } = creation;
+      if (state === 'held') oldest[kind].add('held', heldSinceMs);
+      else if (call.inFlight) oldest[kind].addProgress(this.#progress(creation, nowMs));
+    }
+    return { podSandbox: oldest.podSandbox.ages, container: oldest.container.ages };
   }
 
   /**

@@ -9,6 +9,7 @@ import type { Urgency } from '../throttle/work-queue.js';
 import { type DetachedCall, DroppedError, failureStep, untilAborted, WaiterLeftError } from './detached-call.js';
 import { DetachedCalls } from './detached-calls.js';
 import { onlyMatch } from './id-prefix.js';
+import { Oldest, type OldestMs } from './oldest.js';
 import type { Progress } from './progress.js';
 import type { ContainerAttempt, ContainerNow, SecondCopyGuard, WatchedStart } from './second-copy-guard.js';
 import { SetMap } from './set-map.js';
@@ -157,6 +158,13 @@ export class StartStore<Origin, Answer> {
   get sizes(): { readonly inFlight: number; readonly past: number; readonly podSandboxes: number } {
     this.#past.purgeStale();
     return { inFlight: this.#inFlight.size, past: this.#past.size, podSandboxes: this.#inside.size };
+  }
+
+  /** For each stage the age of the start that has been in it for longest, in ms: for gauges. */
+  get oldest(): OldestMs {
+    const oldest = new Oldest(this.#clock.now());
+    for (const start of this.#inFlight.values()) oldest.addProgress(this.#progress(start));
+    return oldest.ages;
   }
 
   /**

@@ -74,9 +74,12 @@ const runtimeMethods: Readonly<Record<string, Partial<Method>>> = {
 };
 
 const streamingImageMethods = ['StreamImages'];
+const imageMethods = ['ListImages', ...streamingImageMethods, 'ImageStatus', 'PullImage', 'RemoveImage', 'ImageFsInfo'];
 
 const packages = ['runtime.v1', 'runtime.v1alpha2'];
 const methodsByPath = new Map<string, Method>();
+const methodsByName = new Map<string, Method>();
+const namesByPath = new Map<string, string>();
 const streamingPaths = new Set<string>();
 
 for (const [name, roles] of Object.entries(runtimeMethods)) {
@@ -91,11 +94,16 @@ for (const [name, roles] of Object.entries(runtimeMethods)) {
     streaming: false,
     ...roles,
   };
+  methodsByName.set(name, method);
   for (const prefix of packages) {
     const path = `/${prefix}.RuntimeService/${name}`;
     methodsByPath.set(path, method);
+    namesByPath.set(path, name);
     if (method.streaming) streamingPaths.add(path);
   }
+}
+for (const name of imageMethods) {
+  for (const prefix of packages) namesByPath.set(`/${prefix}.ImageService/${name}`, name);
 }
 for (const name of streamingImageMethods) {
   for (const prefix of packages) streamingPaths.add(`/${prefix}.ImageService/${name}`);
@@ -107,6 +115,19 @@ for (const name of streamingImageMethods) {
  */
 export function methodOf(path: string): Method | undefined {
   return methodsByPath.get(path);
+}
+
+/** @param name As in `Method.name`; undefined for methods of images and others. */
+export function methodOfName(name: string): Method | undefined {
+  return methodsByName.get(name);
+}
+
+/** All that `callName` says but `other`. No two methods of the CRI have the same name. */
+export const callNames: readonly string[] = [...new Set(namesByPath.values())];
+
+/** The name under which a call is counted: that of its method, image methods included; `other` for what is not of the CRI. */
+export function callName(path: string): string {
+  return namesByPath.get(path) ?? 'other';
 }
 
 /** Whether the path is known to answer with a stream, which may never end by itself; image methods included. */

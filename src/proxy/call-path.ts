@@ -6,7 +6,7 @@ import type { Logger } from 'pino';
 import type { Metrics } from '../admin/metrics.js';
 import type { CreationStore } from '../cache/creation-store.js';
 import type { StartStore } from '../cache/start-store.js';
-import { type Method, methodOf } from '../cri/methods.js';
+import { callName, type Method, methodOf } from '../cri/methods.js';
 import { endedId, usedId } from '../cri/requests.js';
 import type { CreationCalls } from './creation-calls.js';
 import type { Origin } from './cri-runtime.js';
@@ -73,7 +73,7 @@ export function callPath(parts: CallPathParts): RouterHandlers {
     decide(path) {
       const method = methodOf(path);
       if (method === undefined) {
-        metrics.countCall('other', 'passed');
+        metrics.calls.begun(callName(path), 'passed');
         return 'pass';
       }
       const taken =
@@ -81,7 +81,7 @@ export function callPath(parts: CallPathParts): RouterHandlers {
         method.startsContainer ||
         method.events ||
         (method.reportsContainers && store.mayHide);
-      metrics.countCall(method.name, taken ? 'taken' : 'passed');
+      metrics.calls.begun(method.name, taken ? 'taken' : 'passed');
       if (taken) return 'take';
       if (method.reportsContainers) return 'report';
       return method.uses === undefined && method.ends === undefined ? 'pass' : 'observe';
@@ -92,6 +92,7 @@ export function callPath(parts: CallPathParts): RouterHandlers {
       noteUse(method, request);
       return noteEnd(method, request);
     },
+    ended: (path, code, tookMs) => metrics.calls.ended(callName(path), code, tookMs),
     takesLate: () => store.mayHide,
     async take(call) {
       try {

@@ -61,6 +61,10 @@ export class Connections {
     }
   }
 
+  get open(): number {
+    return this.#links.size;
+  }
+
   accept(downstream: Socket): void {
     if (!this.#makeRoom()) {
       downstream.destroy();

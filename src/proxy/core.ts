@@ -77,6 +77,7 @@ export function newCore(config: HoldfastConfig, deps: CoreDeps): Core {
   const hiding = new Hiding(store, upstream, relay, metrics);
   const handlers = callPath({ store, starts, creations, hiding, events, relay, turns, metrics, log });
   metrics.observeStore(() => store.sizes);
+  metrics.observeOldest(() => ({ ...store.oldest, start: starts.oldest }));
   metrics.observeSubscriptions(() => events.subscriptions);
   return {
     handlers,

@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import { Metrics } from '../admin/metrics.js';
 import { type Clock, systemClock } from '../clock.js';
 import type { HoldfastConfig } from '../config/config.js';
+import { version } from '../config/version.js';
 import type { ReadPressure } from '../throttle/pressure.js';
 import { Connections } from './connections.js';
 import { newCore } from './core.js';
@@ -45,6 +46,12 @@ export async function startHoldfast(config: HoldfastConfig, deps: HoldfastDeps):
     maxConnections,
     open: (downstream) => openLink(downstream, { dialer, handlers, clock, budgets }),
   });
+  metrics.observeConnections(() => ({
+    isPresent: dialer.isPresent,
+    downstream: connections.open,
+    upstream: dialer.open,
+  }));
+  metrics.observeProcess(version);
   const end = () => {
     close();
     upstream.close();

@@ -29,6 +29,7 @@ export class Dialer {
   /** Those not connected yet, in the order they asked. */
   readonly #dials = new Set<Dial>();
   #isPresent: boolean | undefined;
+  #open = 0;
   #pauseMs: number = retryMs.first;
   /** While a look is due. */
   #cancelRetry: (() => void) | undefined;
@@ -43,6 +44,11 @@ export class Dialer {
   /** False once an attempt has failed and none has succeeded since. */
   get isPresent(): boolean {
     return this.#isPresent !== false;
+  }
+
+  /** Connections that were made and are not closed. */
+  get open(): number {
+    return this.#open;
   }
 
   /**
@@ -78,12 +84,17 @@ export class Dialer {
         drained: () => dial.events.drained(),
         ended: () => dial.events.ended(),
         closed: (error) => {
-          if (dial.attempt === port) this.#failed(dial, error);
-          else dial.events.closed(error);
+          if (dial.attempt === port) {
+            this.#failed(dial, error);
+            return;
+          }
+          this.#open -= 1;
+          dial.events.closed(error);
         },
       },
       () => {
         dial.attempt = undefined;
+        this.#open += 1;
         this.#dials.delete(dial);
         dial.connected(port);
         this.#succeeded();

@@ -26,8 +26,14 @@ export interface FrameSink {
 
 /** Reads the payload of a frame along, whatever becomes of it. */
 export interface PayloadReader {
-  /** @param part Only valid until this returns. */
-  payload(part: Buffer): void;
+  /**
+   * A part of it is there. Not as a buffer of its own: to make one takes longer than to read trailers.
+   *
+   * @param chunk Only valid until this returns.
+   * @param from Where in the chunk the part begins.
+   * @param to Where it ends.
+   */
+  payload(chunk: Buffer, from: number, to: number): void;
   /** It is there to its end; what the sink does with it comes after. */
   payloadEnd(): void;
 }
@@ -131,7 +137,7 @@ export class FrameScanner {
   #readPayload(mode: FrameMode, chunk: Buffer, at: number): number {
     const end = Math.min(chunk.length, at + this.#payloadLeft);
     this.#payloadLeft -= end - at;
-    this.#reader?.payload(chunk.subarray(at, end));
+    this.#reader?.payload(chunk, at, end);
     const isEnd = this.#payloadLeft === 0;
     if (mode === 'forward') {
       this.#extend(at, end);

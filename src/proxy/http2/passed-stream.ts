@@ -2,6 +2,7 @@
  * A stream that is forwarded: what is kept of it, and its request read along where that matters. It knows its own stream only; whatever
  * is wrong with it is the runtime's to say.
  */
+import { GrpcCode } from '../grpc-code.js';
 import type { BudgetShare } from './budgets.js';
 import { SingleMessageReader, tryDecompressSync } from './grpc-message.js';
 import type { HalfRequest, HalfRequests } from './half-requests.js';
@@ -12,6 +13,12 @@ const maxPathLength = 256;
 
 /** Is told once how a call ended: whether the runtime has said that it succeeded. */
 export type EndListener = (succeeded: boolean) => void;
+
+/** Is told once how a call ended. */
+export interface CallEnd {
+  /** @param code A gRPC status code; undefined: it could not be read. */
+  ended(code: number | undefined): void;
+}
 
 /** A request for a report that was forwarded: as long as its answer has not begun, Holdfast may still answer it itself. */
 export class ReportRequest {
@@ -36,8 +43,12 @@ export interface Reading {
 }
 
 /** A stream the runtime serves. */
-export class PassedStream implements HalfRequest {
+export class PassedStream implements HalfRequest, CallEnd {
   readonly path: string;
+  /** When it was opened, in ms of the clock. */
+  begunMs = 0;
+  /** Told once how its call ended; the same function for all streams. */
+  onEnded: ((stream: PassedStream, code: number | undefined) => void) | undefined;
   /** Undefined once the runtime has begun to answer. */
   report: ReportRequest | undefined;
   requestEnded = false;
@@ -48,6 +59,7 @@ export class PassedStream implements HalfRequest {
   /** While its request is read, which is not whole. */
   #halfRequests: HalfRequests | undefined;
   #endListener: EndListener | undefined;
+  #endTaken = false;
 
   constructor(path: string, reading: Reading | undefined) {
     this.path = path.length > maxPathLength ? '' : path;
@@ -86,16 +98,27 @@ export class PassedStream implements HalfRequest {
     };
   }
 
-  /** Its trailers are there, or begin to be: who takes this over says how the call ended, whatever becomes of the stream. */
-  takeEndListener(): EndListener | undefined {
+  /**
+   * Its trailers are there, or begin to be: who takes this over says how the call ended, whatever becomes of the stream.
+   *
+   * @returns undefined where somebody has taken it.
+   */
+  takeEnd(): CallEnd | undefined {
+    if (this.#endTaken) return undefined;
+    this.#endTaken = true;
+    return this;
+  }
+
+  ended(code: number | undefined): void {
     const listener = this.#endListener;
     this.#endListener = undefined;
-    return listener;
+    listener?.(code === GrpcCode.ok);
+    this.onEnded?.(this, code);
   }
 
   endResponse(): void {
     this.responseEnded = true;
-    this.takeEndListener()?.(false);
+    this.takeEnd()?.ended(undefined);
   }
 
   stopObserving(): void {
@@ -117,9 +140,10 @@ export class PassedStream implements HalfRequest {
     if (!this.isObserved) this.#forgetRequest();
   }
 
-  close(): void {
+  /** @param code How the call ends by that; undefined: nobody has said. */
+  close(code: number | undefined): void {
     this.giveUp();
-    this.takeEndListener()?.(false);
+    this.takeEnd()?.ended(code);
   }
 
   #forgetRequest(): void {

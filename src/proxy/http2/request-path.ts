@@ -3,6 +3,7 @@
  * header block to decide by `:path`, and keeps the runtime's view of stream ids, header table and windows free of what
  * it never sees.
  */
+import { GrpcCode } from '../grpc-code.js';
 import type { ClientSettings } from './client-settings.js';
 import { type FrameMode, FrameScanner, type FrameSink } from './frame-scanner.js';
 import {
@@ -228,7 +229,7 @@ export class RequestPath implements FrameSink {
       return streams.isSwallowed(streamId) ? 'forward' : 'drop';
     }
     if (streams.isOver(streamId)) return 'drop';
-    streams.close(streamId);
+    streams.close(streamId, GrpcCode.cancelled);
     return 'forward';
   }
 
@@ -377,7 +378,7 @@ export class RequestPath implements FrameSink {
       return;
     }
     if (stream !== undefined) {
-      streams.close(streamId);
+      streams.close(streamId, GrpcCode.resourceExhausted);
       this.#scanner.insert(rstStreamFrame(streamId, ErrorCode.cancel));
     } else if (streamId <= streams.highestId) {
       return;
@@ -409,6 +410,7 @@ export class RequestPath implements FrameSink {
     this.#swallow(decoded);
     if (streams.takenCount + streams.unproven.size >= limits.takenStreams) {
       context.refused('too many taken streams');
+      streams.refused(path);
       responses.control(rstStreamFrame(streamId, ErrorCode.refusedStream));
       return false;
     }

@@ -2,6 +2,7 @@
  * Everything that goes to the client: the runtime's frames, and between them those of Holdfast. It keeps what only
  * shows in this direction: the client's connection window, and the frames held back for it.
  */
+import { GrpcCode } from '../grpc-code.js';
 import { CallEnds } from './call-ends.js';
 import { type ClientSettings, noHeaderTable } from './client-settings.js';
 import { ConnectionWindow } from './flow-control.js';
@@ -242,7 +243,7 @@ export class ResponsePath implements FrameSink, ClientWriter {
 
   frameStart(length: number, type: number, flags: number, streamId: number): FrameMode {
     if (this.#workDue) this.serve();
-    if (!this.#followsOn(type, flags, streamId)) return this.#fault('a header block out of place');
+    if (!this.#followsOn(length, type, flags, streamId)) return this.#fault('a header block out of place');
     if (streamId === 0 || isOfConnection(type)) return this.#startConnectionFrame(length, type, flags, streamId);
     if (this.#isSwallowed(length, type, flags, streamId)) return 'drop';
     const taken = this.#parts.streams.taken(streamId);
@@ -280,7 +281,7 @@ export class ResponsePath implements FrameSink, ClientWriter {
   }
 
   /** Keeps track of header blocks: nothing may come between HEADERS and its CONTINUATIONs (RFC 9113 section 6.10). */
-  #followsOn(type: number, flags: number, streamId: number): boolean {
+  #followsOn(length: number, type: number, flags: number, streamId: number): boolean {
     const expected = this.#receivingBlockOf;
     if (expected === 0) {
       if (type === FrameType.continuation) return false;
@@ -291,8 +292,8 @@ export class ResponsePath implements FrameSink, ClientWriter {
     }
     this.#receivingBlockOf = (flags & Flag.endHeaders) === 0 ? streamId : 0;
     const isLast = type === FrameType.headers && (flags & Flag.endStream) !== 0;
-    const listener = isLast ? this.#parts.streams.endListener(streamId) : undefined;
-    if (this.#callEnds.frameStart(type, flags, listener)) this.#scanner.readAlong(this.#callEnds);
+    const callEnd = isLast ? this.#parts.streams.callEnd(streamId) : undefined;
+    if (this.#callEnds.frameStart(length, type, flags, callEnd)) this.#scanner.readAlong(this.#callEnds);
     return true;
   }
 
@@ -407,7 +408,7 @@ export class ResponsePath implements FrameSink, ClientWriter {
     for (const [id, stream] of streams.active) {
       if (id <= served || !isClientStream(id)) continue;
       if (stream instanceof PassedStream) {
-        streams.close(id);
+        streams.close(id, GrpcCode.unavailable);
         if (id <= last) this.#scanner.insert(rstStreamFrame(id, ErrorCode.refusedStream));
       } else if (id > last) {
         stream.leave('cancelled');

@@ -29,6 +29,13 @@ export interface RouterHandlers {
    */
   observe(path: string, request: Buffer): EndListener | undefined;
   take(call: TakenCall): void;
+  /**
+   * A call has ended, whoever answered it; told once for each that was decided on, unless its connection ended for it.
+   *
+   * @param code A gRPC status code; undefined: the runtime ended it in a way that is not read.
+   * @param tookMs From its request headers on to the beginning of its end.
+   */
+  ended?(path: string, code: number | undefined, tookMs: number): void;
   /** Whether a `report` that was forwarded is to be taken after all, now that its answer begins. */
   takesLate?(): boolean;
   /**
@@ -86,6 +93,8 @@ export class Router {
   readonly #context: TakenStreamContext;
   readonly #requests: RequestPath;
   readonly #refusals = new RateLimit(1);
+  /** How calls end with their connection. */
+  #lostCode: number = GrpcCode.cancelled;
   #unwrittenBytes = 0;
   #running = false;
   #scheduled = false;
@@ -110,7 +119,7 @@ export class Router {
     this.#clock = clock;
     this.#limits = limits;
     this.#output = output;
-    const streams = new StreamTable(clock);
+    const streams = new StreamTable(clock, (path, code, tookMs) => handlers.ended?.(path, code, tookMs));
     this.#streams = streams;
     const settings = new ClientSettings();
     const pings = new Pings(clock, limits);
@@ -224,6 +233,7 @@ export class Router {
    * @returns Whether anything of that is left; if not, the connection is the caller's to close.
    */
   runtimeEnded(): boolean {
+    this.#lostCode = GrpcCode.unavailable;
     if (this.#state !== 'open' || !this.responses.isAtBoundary) return false;
     this.responses.held.dropOpenBlock();
     this.responses.noMoreEnds();
@@ -241,7 +251,7 @@ export class Router {
     this.#cancelLinger();
     this.#leaveAll();
     this.responses.noMoreEnds();
-    this.#streams.forgetRequests();
+    this.#streams.forgetRequests(this.#lostCode);
     this.#countUnread();
   }
 
@@ -269,6 +279,7 @@ export class Router {
   #run(peer: 'downstream' | 'upstream', chunk: Buffer | undefined): void {
     if (this.#state === 'closed') return;
     this.#running = true;
+    this.#streams.turnBegins();
     try {
       if (chunk !== undefined) (peer === 'downstream' ? this.#requests : this.responses).push(chunk);
       do {
@@ -281,6 +292,7 @@ export class Router {
       this.#fail(peer, error);
     }
     this.#running = false;
+    this.#streams.turnEnds();
     this.#countUnread();
     if (this.#isOver && this.responses.isFlushed) this.#close();
     this.#checkDrained();
@@ -318,7 +330,7 @@ export class Router {
     this.responses.acknowledgeSettings();
     for (const [id, stream] of this.#streams.active) {
       if (!(stream instanceof PassedStream)) continue;
-      this.#streams.close(id);
+      this.#streams.close(id, GrpcCode.unavailable);
       if (!stream.responseEnded) this.responses.headers(id, grpcEnd(runtimeGone, stream.responseBegun), true);
       // The rest of the request is not wanted (RFC 9113 section 8.1).
       if (!stream.requestEnded) this.responses.control(rstStreamFrame(id, ErrorCode.noError));
@@ -367,6 +379,7 @@ export class Router {
   #runtimeFault(code: number, reason: string): void {
     this.responses.stop();
     if (this.#state !== 'open') return;
+    this.#lostCode = GrpcCode.unavailable;
     this.#end('upstream', reason);
     // The runtime opened no stream.
     this.#requests.control(goAwayFrame(0, code, reason));

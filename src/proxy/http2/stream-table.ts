@@ -3,8 +3,9 @@
  * not used yet.
  */
 import type { Clock } from '../../clock.js';
+import { GrpcCode } from '../grpc-code.js';
 import { isClientStream } from './frames.js';
-import { type EndListener, PassedStream } from './passed-stream.js';
+import { type CallEnd, PassedStream } from './passed-stream.js';
 import { TakenStream } from './taken-stream.js';
 
 /** As many as may be open at the runtime: by then it has answered the first, or read its reset. */
@@ -16,10 +17,19 @@ const maxSwallowed = 100_000;
  */
 export type StreamLoad = 'none' | 'waits' | 'calls';
 
+/** @param code See {@link CallEnd}. */
+export type CallEnded = (path: string, code: number | undefined, tookMs: number) => void;
+
 export class StreamTable {
   /** When a call was last answered, in ms of the clock; undefined: none was. */
   lastAnswerMs: number | undefined;
   readonly #clock: Clock;
+  readonly #ended: CallEnded;
+  readonly #passedEnded = (stream: PassedStream, code: number | undefined): void =>
+    this.#ended(stream.path, code, this.#nowMs - stream.begunMs);
+  /** While what was read from a socket is handled, and when that was first asked for; undefined: nobody has. */
+  #isInTurn = false;
+  #turnMs: number | undefined;
   readonly active = new Map<number, PassedStream | TakenStream>();
   /** Taken streams that are answered and wait for the proof of it, by id. */
   readonly unproven = new Map<number, TakenStream>();
@@ -31,12 +41,30 @@ export class StreamTable {
   /** Streams taken though the runtime has seen them: what it still says on them goes nowhere. */
   readonly #swallowed = new Set<number>();
 
-  constructor(clock: Clock) {
+  /** @param ended Told once of each call that was opened, and of those that were refused. */
+  constructor(clock: Clock, ended: CallEnded) {
     this.#clock = clock;
+    this.#ended = ended;
+  }
+
+  /** What comes until `turnEnds` comes at the same time: to read a clock for each frame takes a good part of what the frame does. */
+  turnBegins(): void {
+    this.#isInTurn = true;
+    this.#turnMs = undefined;
+  }
+
+  turnEnds(): void {
+    this.#isInTurn = false;
+  }
+
+  get #nowMs(): number {
+    if (!this.#isInTurn) return this.#clock.now();
+    this.#turnMs ??= this.#clock.now();
+    return this.#turnMs;
   }
 
   answered(): void {
-    this.lastAnswerMs = this.#clock.now();
+    this.lastAnswerMs = this.#nowMs;
   }
 
   /** @param isStreaming Whether calls of this path may stay open for ever. */
@@ -60,18 +88,35 @@ export class StreamTable {
 
   open(streamId: number, stream: PassedStream | TakenStream): void {
     this.active.set(streamId, stream);
-    if (stream instanceof TakenStream) this.takenCount += 1;
+    if (stream instanceof TakenStream) {
+      this.takenCount += 1;
+      return;
+    }
+    stream.begunMs = this.#nowMs;
+    stream.onEnded = this.#passedEnded;
   }
 
-  close(streamId: number): void {
+  /** A stream that was never opened. */
+  refused(path: string): void {
+    this.#ended(path, GrpcCode.unavailable, 0);
+  }
+
+  /** @param code How the call of a forwarded stream ends by that, where the runtime has not ended it; undefined: nobody has said. */
+  close(streamId: number, code?: number): void {
     const stream = this.active.get(streamId);
     if (!this.active.delete(streamId)) return;
-    if (stream instanceof TakenStream) this.takenCount -= 1;
-    else stream?.close();
+    if (!(stream instanceof TakenStream)) {
+      stream?.close(code);
+      return;
+    }
+    this.takenCount -= 1;
+    this.#ended(stream.path, stream.code, this.#nowMs - stream.begunMs);
   }
 
   /** A forwarded stream becomes a taken one. */
   takeOver(streamId: number, taken: TakenStream): void {
+    // Its call goes on.
+    this.callEnd(streamId);
     this.close(streamId);
     this.open(streamId, taken);
     this.#swallowed.add(streamId);
@@ -99,10 +144,10 @@ export class StreamTable {
     return highest;
   }
 
-  /** The trailers of a stream begin. @returns Who waits for how its call ended, to be told by who reads them. */
-  endListener(streamId: number): EndListener | undefined {
+  /** The trailers of a stream begin. @returns Who is to be told how its call ended, by who reads them. */
+  callEnd(streamId: number): CallEnd | undefined {
     const stream = this.active.get(streamId);
-    return stream instanceof PassedStream ? stream.takeEndListener() : undefined;
+    return stream instanceof PassedStream ? stream.takeEnd() : undefined;
   }
 
   beginResponse(streamId: number): void {
@@ -123,9 +168,9 @@ export class StreamTable {
     if (stream.requestEnded) this.close(streamId);
   }
 
-  /** The connection is over. */
-  forgetRequests(): void {
-    for (const stream of this.active.values()) if (stream instanceof PassedStream) stream.close();
+  /** The connection is over. @param code How the calls end by that. */
+  forgetRequests(code: number): void {
+    for (const stream of this.active.values()) if (stream instanceof PassedStream) stream.close(code);
   }
 
   /** Every taken stream somebody may still wait for, those without proof included. */

@@ -111,6 +111,8 @@ export class TakenStream implements TakenCall, HalfRequest {
   readonly path: string;
   readonly metadata: Metadata;
   readonly deadlineMs: number | undefined;
+  /** When it was opened, in ms of the clock. */
+  readonly begunMs: number;
   /** The runtime has been shown its request, and was asked first: what the client still says goes there too. */
   readonly isForwarded: boolean;
   request: Buffer = Buffer.alloc(0);
@@ -161,7 +163,8 @@ export class TakenStream implements TakenCall, HalfRequest {
     this.#message = new SingleMessageReader(context.limits.requestBytes);
     const timeout = this.#headers.get('grpc-timeout');
     const timeoutMs = timeout === undefined ? undefined : parseTimeout(timeout);
-    this.deadlineMs = timeoutMs === undefined ? undefined : (forwardedMs ?? context.clock.now()) + timeoutMs;
+    this.begunMs = forwardedMs ?? context.clock.now();
+    this.deadlineMs = timeoutMs === undefined ? undefined : this.begunMs + timeoutMs;
   }
 
   get signal(): AbortSignal {
@@ -173,7 +176,12 @@ export class TakenStream implements TakenCall, HalfRequest {
     return this.#status !== undefined;
   }
 
-  /** The same of a whole request. */
+  /** The gRPC status code it ends with; as long as there is none, the one of a client that leaves. */
+  get code(): number {
+    return this.#status?.code ?? GrpcCode.cancelled;
+  }
+
+  /** Whether a whole request was ended, or is about to be. */
   get isAnswered(): boolean {
     return this.#requestEnded && this.isEnded;
   }
