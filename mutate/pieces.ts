@@ -238,6 +238,7 @@ export const pieces: readonly Piece[] = [
     name: 'cache-parts',
     folder: 'src/cache',
     tests: [
+      'test/cache/oldest.test.ts',
       'test/cache/failure-backoff.test.ts',
       'test/cache/preparation.test.ts',
       'test/cache/hidden-containers.test.ts',

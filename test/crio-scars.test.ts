@@ -139,6 +139,7 @@ t.test('timeout.bats, #6923: requests that wait for a creation under way are cou
   t.same(joins, [
     ['podSandbox', 1],
     ['container', 1],
+    ['start', 0],
   ]);
 });
 

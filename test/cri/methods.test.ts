@@ -1,6 +1,14 @@
 import t from 'tap';
 import { hidesContainers } from '../../src/cri/container-items.js';
-import { type IdField, isStreaming, type Method, methodOf } from '../../src/cri/methods.js';
+import {
+  callName,
+  callNames,
+  type IdField,
+  isStreaming,
+  type Method,
+  methodOf,
+  methodOfName,
+} from '../../src/cri/methods.js';
 import { messageSchema, service } from '../../src/cri/schema.js';
 
 const methods = service('RuntimeService').methodsArray;
@@ -87,3 +95,32 @@ t.test('methods that are not of the runtime service have no role', async (t) => 
   }
   t.equal(isStreaming('/runtime.v1.ImageService/StreamImages'), true);
 });
+
+t.test(
+  'a call is counted under the name of its method, whatever the version of the API, and all others as one',
+  (t) => {
+    for (const [path, name] of [
+      ['/runtime.v1.RuntimeService/RunPodSandbox', 'RunPodSandbox'],
+      ['/runtime.v1alpha2.RuntimeService/RunPodSandbox', 'RunPodSandbox'],
+      ['/runtime.v1.ImageService/PullImage', 'PullImage'],
+      ['/runtime.v1alpha2.ImageService/StreamImages', 'StreamImages'],
+      ['/runtime.v1.RuntimeService/PullImage', 'other'],
+      ['/runtime.v2.RuntimeService/RunPodSandbox', 'other'],
+      ['', 'other'],
+    ] as const) {
+      t.equal(callName(path), name, path);
+    }
+    const names = ['RuntimeService', 'ImageService'].flatMap((name) =>
+      service(name).methodsArray.map((method) => method.name),
+    );
+    t.same(
+      names.filter((name) => !callNames.includes(name)),
+      [],
+      'every method of the CRI has a name of its own',
+    );
+    t.notOk(callNames.includes('other'));
+    t.equal(methodOfName('PodSandboxStatus'), known('PodSandboxStatus'));
+    t.equal(methodOfName('PullImage'), undefined);
+    t.end();
+  },
+);

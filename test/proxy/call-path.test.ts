@@ -75,6 +75,22 @@ t.test('calls are counted by method and by what is done with them', async (t) =>
   }
 });
 
+t.test('how calls end is counted by method and code', async (t) => {
+  const { handlers, metrics } = stage();
+  handlers.ended?.(`${service}/Version`, 0, 1);
+  handlers.ended?.('/runtime.v1.ImageService/PullImage', 14, 1);
+  handlers.ended?.('/some.Other/Method', undefined, 1);
+  handlers.ended?.(`${service}/ListPodSandbox`, 0, 20_000);
+  const text = await metrics.registry.metrics();
+  t.strictSame(text.match(/^holdfast_calls_ended_total.* [1-9]\d*$/gm), [
+    'holdfast_calls_ended_total{method="Version",code="OK"} 1',
+    'holdfast_calls_ended_total{method="ListPodSandbox",code="OK"} 1',
+    'holdfast_calls_ended_total{method="PullImage",code="Unavailable"} 1',
+    'holdfast_calls_ended_total{method="other",code="unread"} 1',
+  ]);
+  t.match(text, 'holdfast_list_call_duration_seconds_sum{method="ListPodSandbox"} 20\n');
+});
+
 t.test('what makes nothing that can be told apart goes to the runtime as it came', async (t) => {
   for (const [method, request] of [
     ['RunPodSandbox', Buffer.alloc(0)],

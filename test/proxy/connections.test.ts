@@ -145,6 +145,19 @@ function atWork(clock: ManualClock): FakeLink {
   return new FakeLink({ lastAnswerMs: clock.now(), calls: [work] });
 }
 
+t.test('those that are open are counted, and those that were not let in are not', async (t) => {
+  const { connections, accept, clock } = setUp(2);
+  const first = atWork(clock);
+  t.equal(connections.open, 0);
+  accept(first);
+  accept(atWork(clock));
+  t.notOk(accept());
+  t.equal(connections.open, 2);
+  first.close();
+  await settle();
+  t.equal(connections.open, 1);
+});
+
 t.test('each connection has a number in the log, which says how many there are when it opens and closes', async (t) => {
   const { clock, accept, said } = setUp(3);
   const [first, second] = [new FakeLink(), new FakeLink()];

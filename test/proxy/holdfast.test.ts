@@ -7,6 +7,7 @@ import path from 'node:path';
 import { pino } from 'pino';
 import t, { type Test } from 'tap';
 import { defaults } from '../../src/config/defaults.js';
+import { version } from '../../src/config/version.js';
 import { startHoldfast } from '../../src/proxy/holdfast.js';
 import { ManualClock, settle } from '../support/manual-clock.js';
 import { Rig } from '../support/rig.js';
@@ -132,4 +133,36 @@ t.test('when it ends, its own connections to the runtime do too', async (t) => {
   await holdfast.close();
   await Promise.all(connected);
   t.equal(clock.pending, 0);
+});
+
+t.test('connections, the runtime and the program are in the metrics', async (t) => {
+  const rig = await Rig.start(t, { runtimeUp: false });
+  const read = async (series: string) =>
+    (await rig.metrics.registry.metrics()).split('\n').find((line) => line.startsWith(`${series} `));
+  t.equal(await read('holdfast_upstream_up'), 'holdfast_upstream_up 1', 'nothing is known yet');
+  t.equal(await read('holdfast_connections{peer="downstream"}'), 'holdfast_connections{peer="downstream"} 0');
+  const asked = rig.client.call('Version');
+  await rig.logged(({ msg }) => msg === 'the runtime is not there: calls wait for it');
+  t.equal(await read('holdfast_upstream_up'), 'holdfast_upstream_up 0');
+  await rig.runtime.listen();
+  while ((await read('holdfast_upstream_up')) !== 'holdfast_upstream_up 1') {
+    await rig.clock.advance(100);
+    await settle();
+  }
+  await asked;
+  t.equal(await read('holdfast_connections{peer="downstream"}'), 'holdfast_connections{peer="downstream"} 1');
+  t.match(await read('holdfast_connections{peer="upstream"}'), / [1-9]$/, "the client's, and Holdfast's own");
+  t.match(await rig.metrics.registry.metrics(), `holdfast_build_info{version="${version}",node_version="`);
+});
+
+t.test('what is oldest is in the metrics', async (t) => {
+  const rig = await Rig.start(t);
+  const hold = rig.runtime.hold('runPodSandbox');
+  const asked = rig.podSandbox(rig.pod());
+  await hold.arrived();
+  await rig.clock.advance(3_000);
+  const series = 'holdfast_oldest_creation_age_seconds{kind="podSandbox",stage="running"}';
+  t.match(await rig.metrics.registry.metrics(), `${series} 3\n`);
+  hold.release();
+  await asked;
 });

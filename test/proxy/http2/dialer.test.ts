@@ -92,6 +92,27 @@ t.test('a runtime that is there is connected at once, by each on its own', async
   t.equal(clock.pending, 0);
 });
 
+t.test('connections are counted from when they are made until they are closed, attempts are not', async (t) => {
+  const { place, dialer } = scene(t);
+  let closed = 0;
+  const ports: Port[] = [];
+  const dial = () => dialer.dial({ ...silent, closed: () => closed++ }, (port) => ports.push(port));
+  dial()();
+  await delay(20);
+  t.equal(dialer.open, 0, 'given up before anything came of it');
+  await place.open();
+  dial();
+  dial();
+  await until(() => ports.length === 2);
+  t.equal(dialer.open, 2);
+  ports[0]?.destroy();
+  await until(() => closed === 1);
+  t.equal(dialer.open, 1);
+  ports[1]?.destroy();
+  await until(() => closed === 2);
+  t.equal(dialer.open, 0);
+});
+
 t.test(
   'a runtime that is not there is looked for once for all, at most every half second, and said once',
   async (t) => {
