@@ -21,6 +21,7 @@ t.test('a call is counted by its method, and by what is done with it or how it e
   calls.ended('Version', 14, 1);
   calls.ended('StopContainer', undefined, 1);
   calls.ended('StopContainer', 17, 1);
+  calls.ended('StopContainer', 999_999_999, 1);
   calls.ended('StopContainer', 16, 1);
   t.strictSame(await counted(), [
     'holdfast_calls_total{method="Version",handling="passed"} 2',
@@ -28,7 +29,7 @@ t.test('a call is counted by its method, and by what is done with it or how it e
     'holdfast_calls_ended_total{method="Version",code="OK"} 1',
     'holdfast_calls_ended_total{method="Version",code="Unavailable"} 1',
     'holdfast_calls_ended_total{method="StopContainer",code="Unauthenticated"} 1',
-    'holdfast_calls_ended_total{method="StopContainer",code="unread"} 2',
+    'holdfast_calls_ended_total{method="StopContainer",code="unread"} 3',
   ]);
 });
 

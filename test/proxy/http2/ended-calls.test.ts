@@ -145,6 +145,35 @@ t.test('before the runtime has acknowledged to use no header table, what refers 
   t.strictSame(told, ['/pass/A 5 after 0', '/pass/A 5 after 0', '/pass/A 0 after 0', '/pass/A 5 after 0']);
 });
 
+t.test('trailers that are those before and more, or those before once more, are read as they are', async (t) => {
+  const { bench, told } = await started();
+  const notFound = encodeLiteralBlock(fields({ 'grpc-status': '5' }));
+  const more = Buffer.concat([notFound, encodeLiteralBlock(fields({ 'grpc-status': '7' }))]);
+  for (const [at, block] of [notFound, notFound, more, notFound].entries()) {
+    const id = 2 * at + 1;
+    await bench.client(asked(id));
+    await bench.runtime(headers(id, head), frame(FrameType.headers, last, id, block));
+  }
+  t.strictSame(told, ['/pass/A 5 after 0', '/pass/A 5 after 0', '/pass/A 7 after 0', '/pass/A 5 after 0']);
+});
+
+t.test(
+  'what refers to the header table is not known by its bytes: they mean something else the next time',
+  async (t) => {
+    const { bench, told } = unstarted();
+    await bench.client(settings());
+    await bench.runtime(settings());
+    const indexed = (code: string) =>
+      Buffer.concat([Buffer.from([0x40, 11]), Buffer.from('grpc-status'), Buffer.from([1]), Buffer.from(code)]);
+    const newest = Buffer.from([0xbe]);
+    await bench.client(asked(1), asked(3), asked(5));
+    await bench.runtime(frame(FrameType.headers, last, 1, indexed('5')), frame(FrameType.headers, last, 3, newest));
+    await bench.runtime(frame(FrameType.headers, Flag.endHeaders, 5, indexed('7')));
+    await bench.runtime(frame(FrameType.headers, last, 5, newest));
+    t.strictSame(told, ['/pass/A 5 after 0', '/pass/A 5 after 0', '/pass/A 7 after 0']);
+  },
+);
+
 const unread: Record<string, readonly Buffer[]> = {
   'DATA without trailers': [headers(1, head), data(1, message(''), true)],
   RST_STREAM: [reset(1, 2)],
