@@ -83,6 +83,12 @@ export const pieces: readonly Piece[] = [
     tests: ['test/proxy/call-path.test.ts', 'test/proxy/core.test.ts'],
   },
   {
+    name: 'proxy-faults',
+    folder: 'src/proxy',
+    files: ['faults.ts'],
+    tests: ['test/proxy/faults.test.ts'],
+  },
+  {
     name: 'proxy-creation-calls',
     folder: 'src/proxy',
     files: ['creation-calls.ts'],
@@ -194,7 +200,7 @@ export const pieces: readonly Piece[] = [
     name: 'cache-creation-lives',
     folder: 'src/cache',
     files: ['creation-lives.ts'],
-    tests: ['test/cache/creation-lives.test.ts'],
+    tests: ['test/cache/creation-lives.test.ts', 'test/cache/store-faults.test.ts'],
   },
   {
     name: 'cache-store',
@@ -209,6 +215,7 @@ export const pieces: readonly Piece[] = [
       'test/cache/creation-races.test.ts',
       'test/cache/resources.test.ts',
       'test/cache/giving-up.test.ts',
+      'test/cache/store-faults.test.ts',
     ],
   },
   {
@@ -221,7 +228,7 @@ export const pieces: readonly Piece[] = [
     name: 'cache-starts',
     folder: 'src/cache',
     files: ['start-store.ts'],
-    tests: ['test/cache/start-store.test.ts'],
+    tests: ['test/cache/start-store.test.ts', 'test/cache/store-faults.test.ts'],
   },
   {
     name: 'cache-calls',

@@ -162,6 +162,13 @@ export class Metrics {
     registers: [this.registry],
   });
 
+  readonly faults = new Counter({
+    name: 'holdfast_interception_faults_total',
+    help: 'Faults of Holdfast itself while it had a call in hand, by CRI method (others: "other").',
+    labelNames: ['method'] as const,
+    registers: [this.registry],
+  });
+
   readonly calls = new CallCounts(this.registry);
 
   constructor() {

@@ -121,21 +121,28 @@ export class CreationStore<Origin, Answer> {
    * Joins, replays or begins the creation a request asks for.
    *
    * @param signal The waiter's deadline or cancel; firing ends its wait, never the creation.
+   * @param attached Told which creation it is about, whenever that is another one.
    * @throws {WaiterLeftError} `signal` fired first; `progress` says what it waited for.
    * @throws What the runtime answered, CallTimeoutError, DroppedError, or what the guard refused with.
    */
-  async request(request: CreationRequest<Origin>, signal: AbortSignal): Promise<Grant<Origin, Answer>> {
+  async request(
+    request: CreationRequest<Origin>,
+    signal: AbortSignal,
+    attached: (creation: Creation<Origin, Answer>) => void = () => {},
+  ): Promise<Grant<Origin, Answer>> {
+    const begin = () => this.#wait(this.#begin(request, attached), 'started', request, signal);
     for (;;) {
       if (signal.aborted) throw new WaiterLeftError();
       const found = this.#index.find(request.fingerprint);
-      if (found === undefined) return this.#wait(this.#begin(request), 'started', request, signal);
+      if (found === undefined) return begin();
       const { outcome, becomes } = atRequest(this.#relation(found, request.fingerprint), found.state);
       if (outcome === 'new') {
         if (becomes !== undefined) this.#lives.become(found, becomes, 'superseded');
         // As the table has it; what is found is nobody's yet, or this very request's.
-        else return this.#wait(this.#begin(request), 'started', request, signal);
+        else return begin();
         continue;
       }
+      attached(found);
       this.#noteDrift(found, request.fingerprint);
       if (outcome === 'join') {
         if (found.state === 'queued') this.#takeOver(found, request);
@@ -145,6 +152,21 @@ export class CreationStore<Origin, Answer> {
       const grant = await this.#replay(found, request, signal);
       if (grant !== undefined) return grant;
     }
+  }
+
+  /** What a request with this fingerprint would find. */
+  found(fingerprint: Fingerprint): Creation<Origin, Answer> | undefined {
+    return this.#index.find(fingerprint);
+  }
+
+  /**
+   * Something went wrong in Holdfast with a request for this creation: the next request begins anew. What runs upstream goes on, for
+   * it cannot be done twice and may have other waiters; what has not begun ends with `error`.
+   */
+  abandon(creation: Creation<Origin, Answer>, error: unknown): void {
+    if (creation.call.phase === 'running') return;
+    creation.call.fail(error);
+    this.#lives.forget(creation, error);
   }
 
   /** What a request with this fingerprint waits for, or would. */
@@ -221,7 +243,10 @@ export class CreationStore<Origin, Answer> {
     return onAttemptBump === 'recreate' ? 'other spec hash or pod sandbox' : 'another attempt of a container';
   }
 
-  #begin({ bytes, ...asked }: CreationRequest<Origin>): Creation<Origin, Answer> {
+  #begin(
+    { bytes, ...asked }: CreationRequest<Origin>,
+    attached: (creation: Creation<Origin, Answer>) => void,
+  ): Creation<Origin, Answer> {
     const call = this.#calls.open(bytes, {
       succeeded: (made, waiters) => this.#succeeded(creation, made, waiters),
       failed: (error, waiters) => this.#failed(creation, error, waiters),
@@ -229,8 +254,10 @@ export class CreationStore<Origin, Answer> {
         this.#lives.step('waiter left', creation, { waiters });
         if (waiters === 0) this.#lives.hide(creation);
       },
+      faulted: (error) => this.#lives.forget(creation, error),
     });
     const creation: Creation<Origin, Answer> = new Creation(asked, call);
+    attached(creation);
     this.#index.add(creation);
     this.#lives.step('queued', creation, { behind: this.#admission.queued });
     void this.#queue(creation);
@@ -241,12 +268,14 @@ export class CreationStore<Origin, Answer> {
   async #queue(creation: Creation<Origin, Answer>): Promise<void> {
     const { call } = creation;
     try {
-      if (!(await this.#preparation.prepare(creation))) return;
+      if (await this.#preparation.prepare(creation)) this.#calls.queue(call, this.#job(creation));
     } catch (error) {
       call.fail(error);
-      return;
     }
-    this.#calls.queue(call, {
+  }
+
+  #job(creation: Creation<Origin, Answer>): Job<Made<Answer>> {
+    return {
       kind: creation.kind,
       handler: handlerOf(creation.asked),
       urgency: () => creation.asked.urgency ?? {},
@@ -263,7 +292,7 @@ export class CreationStore<Origin, Answer> {
       again: () => this.#again(creation),
       hangs: (overdue) => this.#lives.step('hangs', creation, { ...overdue }),
       ...this.#givingUp(creation),
-    });
+    };
   }
 
   /**

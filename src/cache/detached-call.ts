@@ -85,6 +85,8 @@ export interface DetachedCallEvents<Result> {
   /** Before any waiter hears of it. */
   succeeded(result: Result, waiters: number): void;
   failed(error: unknown, waiters: number): void;
+  /** One of the above threw: what it is about is to be forgotten. The call has ended or is to end. */
+  faulted?(error: unknown): void;
 }
 
 const nothing = () => {};
@@ -99,6 +101,8 @@ export class DetachedCall<Result> {
   readonly begunMs: number;
   /** When the upstream call began, in ms of the clock; undefined while it is queued. */
   runningSinceMs: number | undefined;
+  /** Whether the upstream call was ever begun, so that the runtime may have heard of it. */
+  hasBegun = false;
   /** Whether it was cut short to be made anew, and has not begun again. */
   givenUp = false;
   /** Settles, without a value and never with an error, when the call has ended either way. */
@@ -110,6 +114,8 @@ export class DetachedCall<Result> {
   /** Of the call while it runs. */
   #abort: AbortController | undefined;
   #markEnded: () => void = nothing;
+  /** What it failed with: it may do so before the first waiter has come. */
+  #failure: unknown;
 
   constructor(clock: Clock, events: DetachedCallEvents<Result>) {
     this.#clock = clock;
@@ -144,8 +150,8 @@ export class DetachedCall<Result> {
   join(signal: AbortSignal): Promise<Result> {
     this.lastAskedMs = this.#clock.now();
     return new Promise<Result>((resolve, reject) => {
-      if (signal.aborted) {
-        reject(new WaiterLeftError());
+      if (signal.aborted || this.phase === 'failed') {
+        reject(signal.aborted ? new WaiterLeftError() : this.#failure);
         return;
       }
       this.#waiters ??= new Set();
@@ -154,7 +160,11 @@ export class DetachedCall<Result> {
         waiters.delete(waiter);
         this.lastAskedMs = this.#clock.now();
         reject(new WaiterLeftError());
-        this.#events.waiterLeft(this.waiters);
+        try {
+          this.#events.waiterLeft(this.waiters);
+        } catch (error) {
+          this.#faulted(error);
+        }
       };
       const waiter: Waiter<Result> = {
         resolve(result) {
@@ -180,6 +190,7 @@ export class DetachedCall<Result> {
    */
   async run(timeoutMs: number, work: (signal: AbortSignal) => Promise<Result | typeof again>): Promise<void> {
     this.phase = 'running';
+    this.hasBegun = true;
     this.givenUp = false;
     this.runningSinceMs = this.#clock.now();
     const abort = new AbortController();
@@ -220,10 +231,21 @@ export class DetachedCall<Result> {
   fail(error: unknown): void {
     if (!this.inFlight) return;
     this.phase = 'failed';
+    this.#failure = error;
     const waiters = this.#takeWaiters();
-    this.#events.failed(error, waiters.length);
+    try {
+      this.#events.failed(error, waiters.length);
+    } catch (fault) {
+      this.#faulted(fault);
+    }
     for (const waiter of waiters) waiter.reject(error);
     this.#end();
+  }
+
+  /** A listener threw. Whoever waits hears of it: what the listener keeps of the call cannot be relied on. */
+  #faulted(error: unknown): void {
+    this.#events.faulted?.(error);
+    this.fail(error);
   }
 
   #succeed(result: Result): void {
@@ -231,8 +253,13 @@ export class DetachedCall<Result> {
     this.phase = 'succeeded';
     this.result = result;
     const waiters = this.#takeWaiters();
-    this.#events.succeeded(result, waiters.length);
-    for (const waiter of waiters) waiter.resolve(result);
+    try {
+      this.#events.succeeded(result, waiters.length);
+      for (const waiter of waiters) waiter.resolve(result);
+    } catch (error) {
+      this.#faulted(error);
+      for (const waiter of waiters) waiter.reject(error);
+    }
     this.#end();
   }
 

@@ -90,6 +90,10 @@ export class DetachedCalls<Result> {
         this.#release(call);
         events.failed(error, waiters);
       },
+      faulted: (error) => {
+        this.#release(call);
+        events.faulted?.(error);
+      },
     });
     this.#open.set(call, queued);
     return call;
@@ -137,7 +141,8 @@ export class DetachedCalls<Result> {
       }),
     };
     queued.work = work;
-    void this.#admission.admit(work);
+    // It rejects for a fault alone.
+    this.#admission.admit(work).catch((error) => call.fail(error));
   }
 
   /** Takes it out of the queue again. */
@@ -171,9 +176,9 @@ export class DetachedCalls<Result> {
       this.#noteAbandoned(call, queued);
       return false;
     }
-    const running = call.run(this.#options.creationTimeoutMs, (signal) => job.perform(queued.request, signal));
+    // First: where it throws, nothing has gone upstream.
     job.begun();
-    await running;
+    await call.run(this.#options.creationTimeoutMs, (signal) => job.perform(queued.request, signal));
     if (call.phase === 'queued') {
       this.#noteAbandoned(call, queued);
       if (call.givenUp && call.unaskedFor(forgottenMs)) call.fail(new DroppedError('nobody asked for it any more'));

@@ -122,6 +122,7 @@ export class StartStore<Origin, Answer> {
   readonly #admission: Admission;
   readonly #clock: Clock;
   readonly #observe: Observe<Origin, Answer>;
+  readonly #faulted: (start: Start<Origin, Answer>, error: unknown) => void;
   readonly #calls: DetachedCalls<Answer>;
   readonly #replayTtlMs: number;
   readonly #inFlight = new Map<string, Start<Origin, Answer>>();
@@ -137,7 +138,9 @@ export class StartStore<Origin, Answer> {
     clock: Clock,
     observe: Observe<Origin, Answer>,
     options: StartStoreOptions,
+    faulted: (start: Start<Origin, Answer>, error: unknown) => void = () => {},
   ) {
+    this.#faulted = faulted;
     this.#runtime = runtime;
     this.#guard = guard;
     this.#admission = admission;
@@ -171,19 +174,26 @@ export class StartStore<Origin, Answer> {
    * Joins, repeats or begins the start of a container.
    *
    * @param signal The waiter's deadline or cancel; firing ends its wait, never the start.
+   * @param attached Told which start it is about, whenever that is another one.
    * @throws {WaiterLeftError} `signal` fired first; `progress` says what it waited for.
    * @throws What the runtime answered, to the start or to the look that goes first; CallTimeoutError or DroppedError.
    */
-  async request(request: StartRequest<Origin>, signal: AbortSignal): Promise<StartGrant<Answer>> {
+  async request(
+    request: StartRequest<Origin>,
+    signal: AbortSignal,
+    attached: (start: Start<Origin, Answer>) => void = () => {},
+  ): Promise<StartGrant<Answer>> {
     for (;;) {
       if (signal.aborted) throw new WaiterLeftError();
       const running = this.#inFlight.get(request.containerId);
       if (running !== undefined) {
+        attached(running);
         this.#step('waiter joined', running, { waiters: running.call.waiters + 1 });
         return this.#wait(running, 'joined', signal);
       }
       const past = this.#past.get(request.containerId);
-      if (past?.replayable === undefined) return this.#wait(this.#begin(request, past), 'started', signal);
+      if (past?.replayable === undefined) return this.#wait(this.#begin(request, past, attached), 'started', signal);
+      attached(past);
       const answer = await this.#replay(past, signal);
       if (answer !== undefined) return this.#grant(past, 'replayed', answer);
     }
@@ -201,6 +211,21 @@ export class StartStore<Origin, Answer> {
       this.#past.delete(start.containerId);
       if (start.call.phase === 'queued') start.call.fail(error);
     }
+  }
+
+  /** What a start of this container would find. */
+  found(containerId: string): Start<Origin, Answer> | undefined {
+    return this.#inFlight.get(containerId) ?? this.#past.peek(containerId);
+  }
+
+  /**
+   * Something went wrong in Holdfast with a request for this start: the next request begins anew. What runs upstream goes on, for it
+   * cannot be done twice and may have other waiters; what has not begun ends with `error`.
+   */
+  abandon(start: Start<Origin, Answer>, error: unknown): void {
+    if (start.call.phase === 'running') return;
+    start.call.fail(error);
+    this.#forget(start, error);
   }
 
   /** What the start of a container is at; undefined where none is in flight. */
@@ -242,7 +267,11 @@ export class StartStore<Origin, Answer> {
     }
   }
 
-  #begin(request: StartRequest<Origin>, past: Start<Origin, Answer> | undefined): Start<Origin, Answer> {
+  #begin(
+    request: StartRequest<Origin>,
+    past: Start<Origin, Answer> | undefined,
+    attached: (start: Start<Origin, Answer>) => void,
+  ): Start<Origin, Answer> {
     const { containerId, bytes, origin, known = past?.identity, urgency = {} } = request;
     const call = this.#calls.open(bytes, {
       waiterJoined: () => start.watched?.attended(true),
@@ -252,8 +281,10 @@ export class StartStore<Origin, Answer> {
       },
       succeeded: (answer, waiters) => this.#succeeded(start, answer, waiters),
       failed: (error, waiters) => this.#failed(start, error, waiters),
+      faulted: (error) => this.#forget(start, error),
     });
     const start: Start<Origin, Answer> = new Start(containerId, origin, call, past !== undefined);
+    attached(start);
     this.#past.delete(containerId);
     this.#inFlight.set(containerId, start);
     this.#step('queued', start, { behind: this.#admission.queued });
@@ -264,6 +295,14 @@ export class StartStore<Origin, Answer> {
 
   /** See second-copy-guard.ts for why it does not go upstream before. */
   async #identifyAndQueue(start: Start<Origin, Answer>, urgency: Urgency): Promise<void> {
+    try {
+      await this.#queueIdentified(start, urgency);
+    } catch (error) {
+      start.call.fail(error);
+    }
+  }
+
+  async #queueIdentified(start: Start<Origin, Answer>, urgency: Urgency): Promise<void> {
     const settle = this.#guard.unidentified();
     let identity: StartIdentity | undefined;
     let failure: unknown;
@@ -389,6 +428,20 @@ export class StartStore<Origin, Answer> {
         this.#step('delivered', start);
       },
     };
+  }
+
+  /** Something went wrong with it in Holdfast itself. Never throws. */
+  #forget(start: Start<Origin, Answer>, error: unknown): void {
+    const { containerId, watched } = start;
+    this.#faulted(start, error);
+    try {
+      if (this.#inFlight.get(containerId) === start) this.#inFlight.delete(containerId);
+      if (this.#past.peek(containerId) === start) this.#past.delete(containerId);
+      watched?.over();
+      this.#leave(start);
+    } catch (another) {
+      this.#faulted(start, another);
+    }
   }
 
   /** Somebody is known to have been told of it, it is too long ago, or it has made room. */

@@ -1,6 +1,7 @@
 /**
  * What happens to a call, in order. Read this first: every call a downstream makes comes through `decide`, and those that
- * are not forwarded as they are come through `take`.
+ * are not forwarded as they are come through `take`. Where any of it meets a fault of Holdfast itself (faults.ts), that call goes to the
+ * runtime as it came.
  */
 import type { Logger } from 'pino';
 import type { Metrics } from '../admin/metrics.js';
@@ -11,10 +12,10 @@ import { endedId, usedId } from '../cri/requests.js';
 import type { CreationCalls } from './creation-calls.js';
 import type { Origin } from './cri-runtime.js';
 import type { Events } from './events.js';
+import type { Faults } from './faults.js';
 import type { Hiding } from './hiding.js';
 import type { RouterHandlers } from './http2/link.js';
 import type { Relay } from './relay.js';
-import { statusOf } from './rescue.js';
 import type { TakenCall } from './taken-call.js';
 import type { Turns } from './turns.js';
 import type { UpstreamAnswer } from './upstream.js';
@@ -26,13 +27,14 @@ export interface CallPathParts {
   readonly hiding: Hiding;
   readonly events: Events;
   readonly relay: Relay;
+  readonly faults: Faults;
   readonly turns: Turns;
   readonly metrics: Metrics;
   readonly log: Logger;
 }
 
 export function callPath(parts: CallPathParts): RouterHandlers {
-  const { store, starts, creations, hiding, events, relay, turns, metrics, log } = parts;
+  const { store, starts, creations, hiding, events, relay, faults, turns, metrics, log } = parts;
 
   /** An id in a request shows that the downstream has what it names. */
   const noteUse = (method: Method, request: Buffer) => {
@@ -41,6 +43,8 @@ export function callPath(parts: CallPathParts): RouterHandlers {
     if (used !== undefined && method.reportsContainers) store.lookedAt(used.id);
     else if (used !== undefined) store.used(used.kind, used.id);
   };
+  const noteUseIn = (method: Method, request: Buffer) =>
+    faults.guard(method.name, () => noteUse(method, request), undefined);
 
   /** What a request ends is over once the runtime has said so: one that it refused changes nothing. */
   const noteEnd = (method: Method, request: Buffer) => {
@@ -48,9 +52,26 @@ export function callPath(parts: CallPathParts): RouterHandlers {
     if (ended === undefined) return undefined;
     return (succeeded: boolean) => {
       if (!succeeded) return;
-      store.ended(ended.kind, ended.id);
-      starts.ended(ended.kind, ended.id);
+      faults.guard(method.name, () => store.ended(ended.kind, ended.id), undefined);
+      faults.guard(method.name, () => starts.ended(ended.kind, ended.id), undefined);
     };
+  };
+
+  const decideOn = (path: string) => {
+    const method = methodOf(path);
+    if (method === undefined) {
+      metrics.calls.begun(callName(path), 'passed');
+      return 'pass';
+    }
+    const taken =
+      method.creates !== undefined ||
+      method.startsContainer ||
+      method.events ||
+      (method.reportsContainers && store.mayHide);
+    metrics.calls.begun(method.name, taken ? 'taken' : 'passed');
+    if (taken) return 'take';
+    if (method.reportsContainers) return 'report';
+    return method.uses === undefined && method.ends === undefined ? 'pass' : 'observe';
   };
 
   const carryOut = async (call: TakenCall, method: Method | undefined): Promise<void> => {
@@ -62,7 +83,7 @@ export function callPath(parts: CallPathParts): RouterHandlers {
     if (method?.events) return events.subscribe(call);
     // 3. Reports lose what is hidden; a status of a pod sandbox also shows that its id is known.
     if (method?.reportsContainers) {
-      noteUse(method, call.request);
+      noteUseIn(method, call.request);
       return hiding.report(call, method);
     }
     // 4. The rest goes to the runtime as it came.
@@ -71,35 +92,29 @@ export function callPath(parts: CallPathParts): RouterHandlers {
 
   return {
     decide(path) {
-      const method = methodOf(path);
-      if (method === undefined) {
-        metrics.calls.begun(callName(path), 'passed');
+      try {
+        return decideOn(path);
+      } catch (error) {
+        faults.note(methodOf(path)?.name ?? 'other', error);
         return 'pass';
       }
-      const taken =
-        method.creates !== undefined ||
-        method.startsContainer ||
-        method.events ||
-        (method.reportsContainers && store.mayHide);
-      metrics.calls.begun(method.name, taken ? 'taken' : 'passed');
-      if (taken) return 'take';
-      if (method.reportsContainers) return 'report';
-      return method.uses === undefined && method.ends === undefined ? 'pass' : 'observe';
     },
     observe(path, request) {
       const method = methodOf(path);
       if (method === undefined) return undefined;
-      noteUse(method, request);
-      return noteEnd(method, request);
+      noteUseIn(method, request);
+      return faults.guard(method.name, () => noteEnd(method, request), undefined);
     },
     ended: (path, code, tookMs) => metrics.calls.ended(callName(path), code, tookMs),
-    takesLate: () => store.mayHide,
+    takesLate: () => faults.guard('other', () => store.mayHide, false),
     async take(call) {
+      const method = methodOf(call.path);
       try {
-        await carryOut(call, methodOf(call.path));
+        await carryOut(call, method);
       } catch (error) {
-        log.error({ path: call.path, error: String(error) }, 'a taken call failed inside Holdfast');
-        await call.end(statusOf(error));
+        // Nothing has been done for it yet: what comes later is caught where it is known how far it is.
+        faults.note(method?.name ?? 'other', error);
+        await (method?.streaming ? relay.serverStream(call) : relay.unary(call));
       }
     },
     violation(peer, reason) {

@@ -12,6 +12,7 @@ import { callPath } from './call-path.js';
 import { CreationCalls } from './creation-calls.js';
 import { CriRuntime, type Origin } from './cri-runtime.js';
 import { Events } from './events.js';
+import { Faults } from './faults.js';
 import { Hiding } from './hiding.js';
 import type { RouterHandlers } from './http2/link.js';
 import { LifeLog } from './life-log.js';
@@ -39,9 +40,14 @@ export interface Core {
   close(): void;
 }
 
+function methodOf({ kind }: { readonly kind: 'podSandbox' | 'container' }): string {
+  return kind === 'podSandbox' ? 'RunPodSandbox' : 'CreateContainer';
+}
+
 export function newCore(config: HoldfastConfig, deps: CoreDeps): Core {
   const { log, clock, metrics, upstream } = deps;
   const { admission, load } = newAdmission(config, deps);
+  const faults = new Faults(metrics, log, clock);
   const lifeLog = new LifeLog(log, metrics);
   const turns = new Turns();
   const logs = podLogLinks(config.linkLogs, log);
@@ -51,13 +57,16 @@ export function newCore(config: HoldfastConfig, deps: CoreDeps): Core {
     isBeingStarted: (id) => starts.progressOf(id) !== undefined,
   });
   const guard = new SecondCopyGuard(clock);
+  /** Whoever only looks on cannot disturb what it looks at. */
+  const watch = (method: string, look: () => void) => faults.guard(method, look, undefined);
   const starts: StartStore<Origin, UpstreamAnswer> = new StartStore(
     runtime,
     guard,
     admission,
     clock,
-    (step, start, detail) => lifeLog.start(step, start, detail),
+    (step, start, detail) => watch('StartContainer', () => lifeLog.start(step, start, detail)),
     config,
+    (_, error) => faults.note('StartContainer', error),
   );
   const store: CreationStore<Origin, UpstreamAnswer> = new CreationStore(
     runtime,
@@ -65,17 +74,18 @@ export function newCore(config: HoldfastConfig, deps: CoreDeps): Core {
     admission,
     clock,
     {
-      step: (step, creation, detail) => lifeLog.creation(step, creation, detail),
-      revealed: (creation) => events.revealed(creation),
-      vanished: (creation) => events.vanished(creation),
+      step: (step, creation, detail) => watch(methodOf(creation), () => lifeLog.creation(step, creation, detail)),
+      revealed: (creation) => watch('GetContainerEvents', () => events.revealed(creation)),
+      vanished: (creation) => watch('GetContainerEvents', () => events.vanished(creation)),
+      faulted: (creation, error) => faults.note(methodOf(creation), error),
     },
     config,
   );
   const relay = new Relay(upstream, clock);
-  const events: Events = new Events(store, upstream, relay, metrics);
-  const creations = new CreationCalls({ store, starts, logs, load, clock, metrics, log }, config);
-  const hiding = new Hiding(store, upstream, relay, metrics);
-  const handlers = callPath({ store, starts, creations, hiding, events, relay, turns, metrics, log });
+  const events: Events = new Events(store, upstream, relay, metrics, faults);
+  const creations = new CreationCalls({ store, starts, relay, faults, logs, load, clock, metrics, log }, config);
+  const hiding = new Hiding(store, upstream, relay, metrics, faults);
+  const handlers = callPath({ store, starts, creations, hiding, events, relay, faults, turns, metrics, log });
   metrics.observeStore(() => store.sizes);
   metrics.observeOldest(() => ({ ...store.oldest, start: starts.oldest }));
   metrics.observeSubscriptions(() => events.subscriptions);

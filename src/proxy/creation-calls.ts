@@ -2,7 +2,7 @@
 import type { Logger } from 'pino';
 import type { Kind, Metrics } from '../admin/metrics.js';
 import type { CreationStore } from '../cache/creation-store.js';
-import { WaiterLeftError } from '../cache/detached-call.js';
+import { type DetachedCall, WaiterLeftError } from '../cache/detached-call.js';
 import { type Fingerprint, fingerprintContainer, fingerprintPodSandbox } from '../cache/fingerprint.js';
 import type { Progress } from '../cache/progress.js';
 import type { StartStore } from '../cache/start-store.js';
@@ -10,11 +10,13 @@ import type { Clock } from '../clock.js';
 import { readStringField } from '../cri/requests.js';
 import type { Urgency } from '../throttle/work-queue.js';
 import type { Origin } from './cri-runtime.js';
+import type { Faults } from './faults.js';
 import { GrpcCode } from './grpc-code.js';
 import { Patience } from './patience.js';
 import type { PodLogLinks } from './pod-log-links.js';
 import { type Load, progressText } from './progress-text.js';
-import { failCall } from './rescue.js';
+import type { Relay } from './relay.js';
+import { failCall, faultStatus, isFault } from './rescue.js';
 import type { TakenCall } from './taken-call.js';
 import type { UpstreamAnswer } from './upstream.js';
 
@@ -27,6 +29,8 @@ export interface CreationCallsOptions {
 export interface CreationCallsParts {
   readonly store: CreationStore<Origin, UpstreamAnswer>;
   readonly starts: StartStore<Origin, UpstreamAnswer>;
+  readonly relay: Relay;
+  readonly faults: Faults;
   readonly logs: PodLogLinks;
   readonly load: () => Load;
   readonly clock: Clock;
@@ -37,7 +41,34 @@ export interface CreationCallsParts {
 /** What a call asks for, for the log. */
 type Who = Readonly<Record<string, unknown>>;
 
+const methods = { podSandbox: 'RunPodSandbox', container: 'CreateContainer', start: 'StartContainer' } as const;
+
+/** What a call got from a store. */
+interface Given {
+  readonly answer: UpstreamAnswer;
+  settle(delivered: boolean): void;
+}
+
+/** A creation or start, as far as a fault is concerned. */
+interface Entry {
+  readonly call: Pick<DetachedCall<unknown>, 'hasBegun'>;
+}
+
+/** How a call asks for what it wants. */
+interface Asking<E extends Entry> {
+  readonly kind: Kind;
+  readonly who: Who;
+  /** @param attached Told what the call waits for. */
+  obtain(signal: AbortSignal, attached: (entry: E) => void): Promise<Given>;
+  /** What there is of it. */
+  found(): E | undefined;
+  /** See `abandon` of the stores. */
+  abandon(entry: E, error: unknown): void;
+}
+
 export class CreationCalls {
+  /** What met a fault before it went upstream, and was left to the runtime by one of the calls that waited for it. */
+  readonly #leftToRuntime = new WeakSet<Entry>();
   readonly #parts: CreationCallsParts;
   readonly #options: CreationCallsOptions;
   readonly #criticalNamespaces: ReadonlySet<string>;
@@ -61,10 +92,11 @@ export class CreationCalls {
 
   /** @returns undefined where the request names no container. */
   start(call: TakenCall): Promise<void> | undefined {
-    const { store, starts } = this.#parts;
+    const { store, starts, faults } = this.#parts;
     const named = readStringField(call.request, 1);
     if (named === '') return undefined;
-    const creation = store.named('container', named);
+    // What it is told by may be wanting; a start under way must still be found.
+    const creation = faults.guard(methods.start, () => store.named('container', named), undefined);
     const containerId = creation?.made?.id ?? named;
     const known = creation && {
       family: creation.fingerprint.family,
@@ -72,37 +104,65 @@ export class CreationCalls {
       podSandboxId: creation.podSandboxId,
     };
     const urgency = this.#urgencyOf(call, creation?.fingerprint);
-    store.used('container', containerId);
     const request = { containerId, bytes: call.request, origin: originOf(call), known, urgency };
-    return this.#answer(call, 'start', { id: containerId }, (signal) => starts.request(request, signal));
-  }
-
-  async #create(call: TakenCall, fingerprint: Fingerprint): Promise<void> {
-    const { store, logs, metrics } = this.#parts;
-    const { kind, ...who } = fingerprint.identity;
-    if (fingerprint.tooLarge) metrics.tooLarge.inc({ kind });
-    // Naming the pod sandbox shows that somebody has it.
-    if (fingerprint.kind === 'container') store.used('podSandbox', fingerprint.podSandboxId);
-    const urgency = this.#urgencyOf(call, fingerprint);
-    const request = { fingerprint, bytes: call.request, origin: originOf(call), urgency };
-    await this.#answer(call, kind, who, async (signal) => {
-      const grant = await store.request(request, signal);
-      await logs.given(fingerprint, grant.creation.fingerprint);
-      return { answer: grant.made.answer, settle: grant.settle };
+    return this.#answer(call, {
+      kind: 'start',
+      who: { id: containerId },
+      obtain(signal, attached) {
+        store.used('container', containerId);
+        return starts.request(request, signal, attached);
+      },
+      found: () => starts.found(containerId),
+      abandon: (start, error) => starts.abandon(start, error),
     });
   }
 
-  async #answer(
-    call: TakenCall,
-    kind: Kind,
-    who: Who,
-    obtain: (signal: AbortSignal) => Promise<{ answer: UpstreamAnswer; settle(delivered: boolean): void }>,
-  ): Promise<void> {
+  async #create(call: TakenCall, fingerprint: Fingerprint): Promise<void> {
+    const { store, logs, metrics, faults } = this.#parts;
+    const { kind, ...who } = fingerprint.identity;
+    if (fingerprint.tooLarge) metrics.tooLarge.inc({ kind });
+    const urgency = this.#urgencyOf(call, fingerprint);
+    const request = { fingerprint, bytes: call.request, origin: originOf(call), urgency };
+    await this.#answer(call, {
+      kind,
+      who,
+      async obtain(signal, attached) {
+        // Naming the pod sandbox shows that somebody has it.
+        if (fingerprint.kind === 'container') store.used('podSandbox', fingerprint.podSandboxId);
+        const { creation, made, settle } = await store.request(request, signal, attached);
+        try {
+          await logs.given(fingerprint, creation.fingerprint);
+        } catch (error) {
+          // It is no reason to keep back what was made.
+          faults.note(methods[kind], error);
+        }
+        return { answer: made.answer, settle };
+      },
+      found: () => store.found(fingerprint),
+      abandon: (creation, error) => store.abandon(creation, error),
+    });
+  }
+
+  async #answer<E extends Entry>(call: TakenCall, asking: Asking<E>): Promise<void> {
+    try {
+      await this.#tryToAnswer(call, asking);
+    } catch (error) {
+      // Even the way out of a fault has one. Without effect where the call has been answered.
+      this.#parts.faults.note(methods[asking.kind], error);
+      await call.end(faultStatus(error));
+    }
+  }
+
+  async #tryToAnswer<E extends Entry>(call: TakenCall, asking: Asking<E>): Promise<void> {
     const { metrics, clock } = this.#parts;
+    const { kind, who } = asking;
     const patience = new Patience(call, clock);
+    let entry: E | undefined;
     metrics.waiters.inc({ kind });
     try {
-      const { answer, settle } = await obtain(patience.signal);
+      const { answer, settle } = await asking.obtain(patience.signal, (attached) => {
+        entry = attached;
+      });
       let delivered = false;
       try {
         call.sendInitialMetadata(answer.initialMetadata);
@@ -112,12 +172,37 @@ export class CreationCalls {
         settle(delivered);
       }
     } catch (error) {
-      if (!(error instanceof WaiterLeftError)) await failCall(call, error);
+      if (isFault(error)) await this.#fallBack(call, asking, entry, error);
+      else if (!(error instanceof WaiterLeftError)) await failCall(call, error);
       else if (patience.hasRunOut) await this.#tell(call, kind, who, error.progress);
     } finally {
       patience.close();
       metrics.waiters.dec({ kind });
     }
+  }
+
+  /**
+   * Something went wrong in Holdfast. The runtime gets the call as it came where it has heard nothing of what the call is about, and
+   * from one call only; else the client is to ask again. Either way the next request begins anew, but for what runs upstream: that goes
+   * on for the others who wait for it.
+   */
+  async #fallBack<E extends Entry>(
+    call: TakenCall,
+    { kind, found, abandon }: Asking<E>,
+    attached: E | undefined,
+    error: unknown,
+  ): Promise<void> {
+    const { faults, relay } = this.#parts;
+    const method = methods[kind];
+    faults.note(method, error);
+    const entry = attached ?? faults.guard(method, found, undefined);
+    const isNew = entry === undefined || !(entry.call.hasBegun || this.#leftToRuntime.has(entry));
+    if (entry !== undefined) {
+      this.#leftToRuntime.add(entry);
+      faults.guard(method, () => abandon(entry, error), undefined);
+    }
+    if (isNew) await relay.unary(call);
+    else await call.end(faultStatus(error));
   }
 
   /** Answers a call whose deadline is near with what it waits for. */

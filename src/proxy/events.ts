@@ -8,11 +8,14 @@ import type { CreationStore } from '../cache/creation-store.js';
 import { type ContainerItem, dropContainers, readEvent } from '../cri/container-items.js';
 import { ContainerEventType, ContainerState } from '../cri/enums.js';
 import type { Origin } from './cri-runtime.js';
+import type { Faults } from './faults.js';
 import { GrpcCode } from './grpc-code.js';
 import type { Relay } from './relay.js';
-import { failCall } from './rescue.js';
+import { failCall, faultStatus, isFault } from './rescue.js';
 import type { TakenCall } from './taken-call.js';
 import type { Upstream, UpstreamAnswer } from './upstream.js';
+
+const method = 'GetContainerEvents';
 
 const noLabels: ReadonlyMap<string, string> = new Map();
 
@@ -28,13 +31,21 @@ export class Events {
   readonly #upstream: Upstream;
   readonly #relay: Relay;
   readonly #metrics: Metrics;
+  readonly #faults: Faults;
   readonly #subscribers = new Set<Subscriber>();
 
-  constructor(store: CreationStore<Origin, UpstreamAnswer>, upstream: Upstream, relay: Relay, metrics: Metrics) {
+  constructor(
+    store: CreationStore<Origin, UpstreamAnswer>,
+    upstream: Upstream,
+    relay: Relay,
+    metrics: Metrics,
+    faults: Faults,
+  ) {
     this.#store = store;
     this.#upstream = upstream;
     this.#relay = relay;
     this.#metrics = metrics;
+    this.#faults = faults;
   }
 
   /** Subscriptions that are open. */
@@ -44,19 +55,25 @@ export class Events {
 
   async subscribe(call: TakenCall): Promise<void> {
     const stream = this.#upstream.serverStream(call.path, call.request, this.#relay.options(call));
-    const subscriber = new Subscriber(call, (event) => this.#visiblePart(event));
+    // What cannot be looked at goes on as it came.
+    const visiblePart = (event: Buffer) => this.#faults.guard(method, () => this.#visiblePart(event), event);
+    const subscriber = new Subscriber(call, visiblePart);
     this.#subscribers.add(subscriber);
     try {
       const metadata = await stream.initialMetadata;
       if (metadata !== undefined) call.sendInitialMetadata(metadata);
       for await (const event of stream) {
-        const hidden = this.#hiddenOwner(event);
+        const hidden = this.#faults.guard(method, () => this.#hiddenOwner(event), undefined);
         if (hidden === undefined) subscriber.send(event);
         else subscriber.suppress(hidden, event);
       }
       await call.end(await stream.status);
     } catch (error) {
-      await failCall(call, error);
+      if (!isFault(error)) await failCall(call, error);
+      else {
+        this.#faults.note(method, error);
+        await call.end(faultStatus(error));
+      }
     } finally {
       this.#subscribers.delete(subscriber);
       subscriber.close();
@@ -64,11 +81,15 @@ export class Events {
   }
 
   revealed(creation: KnownCreation): void {
-    for (const subscriber of this.#subscribers) subscriber.reveal(creation);
+    for (const subscriber of this.#subscribers) {
+      this.#faults.guard(method, () => subscriber.reveal(creation), undefined);
+    }
   }
 
   vanished(creation: KnownCreation): void {
-    for (const subscriber of this.#subscribers) subscriber.drop(creation);
+    for (const subscriber of this.#subscribers) {
+      this.#faults.guard(method, () => subscriber.drop(creation), undefined);
+    }
   }
 
   #hiddenOwner(event: Buffer): KnownCreation | undefined {
@@ -84,7 +105,7 @@ export class Events {
   #visiblePart(event: Buffer): Buffer {
     if (!this.#store.hiding) return event;
     const isHidden = (item: ContainerItem) => this.#store.hiddenOwner(item) !== undefined;
-    const { response, dropped } = dropContainers('GetContainerEvents', event, isHidden);
+    const { response, dropped } = dropContainers(method, event, isHidden);
     this.#metrics.hiddenItems.inc(dropped);
     return response;
   }

@@ -53,6 +53,14 @@ export interface ContainerStatus {
 
 export type StringMap = Readonly<Record<string, string>>;
 
+/** A peer sent what is not the message it should be. */
+export class UnreadableError extends Error {
+  override readonly name = 'UnreadableError';
+  constructor(type: string, cause: unknown) {
+    super(`cannot read ${type}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+  }
+}
+
 /** Bound of a call, in ms: as long as the kubelet gives them by default (`runtimeRequestTimeout`). */
 const usualTimeoutMs = 120_000;
 
@@ -121,7 +129,12 @@ export function write(type: string, message: object): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** @throws The bytes are not such a message. */
+/** @throws {UnreadableError} The bytes are not such a message. */
 export function read<T>(type: string, bytes: Buffer): T {
-  return messageType(type).decode(bytes) as unknown as T;
+  const known = messageType(type);
+  try {
+    return known.decode(bytes) as unknown as T;
+  } catch (error) {
+    throw new UnreadableError(type, error);
+  }
 }

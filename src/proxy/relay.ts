@@ -42,7 +42,7 @@ export class Relay {
   }
 
   /** The runtime is read as fast as the downstream reads. */
-  async serverStream(call: TakenCall, edit: Edit): Promise<void> {
+  async serverStream(call: TakenCall, edit: Edit = unedited): Promise<void> {
     const stream = this.#upstream.serverStream(call.path, call.request, this.options(call));
     try {
       const metadata = await stream.initialMetadata;

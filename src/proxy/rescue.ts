@@ -1,8 +1,16 @@
-/** The one place where what went wrong becomes a gRPC status. */
+/** The one place where what went wrong becomes a gRPC status, and where a fault of Holdfast itself is told from all else. */
 import { NameReservedError } from '../cache/creation-runtime.js';
-import { CallTimeoutError, DroppedError, PodSandboxEndedError, ShutDownError } from '../cache/detached-call.js';
+import {
+  CallTimeoutError,
+  DroppedError,
+  GivenUpError,
+  PodSandboxEndedError,
+  ShutDownError,
+  WaiterLeftError,
+} from '../cache/detached-call.js';
 import { StartedMeanwhileError } from '../cache/second-copy-guard.js';
 import { GrpcCode } from './grpc-code.js';
+import { UnreadableError } from './own-calls.js';
 import type { Status, TakenCall } from './taken-call.js';
 import { UpstreamStatusError } from './upstream.js';
 
@@ -12,6 +20,31 @@ export class EmptyIdError extends Error {
   constructor(method: string) {
     super(`the runtime answered ${method} with an empty id`);
   }
+}
+
+/** What is thrown on purpose. */
+const foreseen = [
+  UpstreamStatusError,
+  NameReservedError,
+  UnreadableError,
+  EmptyIdError,
+  CallTimeoutError,
+  DroppedError,
+  GivenUpError,
+  ShutDownError,
+  StartedMeanwhileError,
+  WaiterLeftError,
+] as const;
+
+/** Whether it is nobody's doing but Holdfast's: a broken invariant, a TypeError. */
+export function isFault(error: unknown): boolean {
+  return !foreseen.some((known) => error instanceof known);
+}
+
+/** What a call gets that met a fault when it was too late to leave it to the runtime. A kubelet asks again whatever the code. */
+export function faultStatus(error: unknown): Status {
+  const message = `holdfast: a fault inside Holdfast, ask again: ${error instanceof Error ? error.message : String(error)}`;
+  return { code: GrpcCode.unavailable, message, trailers: [] };
 }
 
 /** Where a runtime would say that it does not know the container. */

@@ -325,3 +325,79 @@ t.test('a failure is counted as dropped, timed out or failed', async (t) => {
   ];
   t.strictSame(errors.map(failureStep), ['dropped', 'dropped', 'timed out', 'failed', 'failed', 'failed']);
 });
+
+const broken = new TypeError('broken');
+
+/** A call whose owner meets a fault when it is told of this. */
+function withFaultIn(event: 'waiterLeft' | 'succeeded' | 'failed') {
+  const faults: unknown[] = [];
+  const fail = () => {
+    throw broken;
+  };
+  const call = new DetachedCall<string>(new ManualClock(), {
+    waiterLeft() {},
+    succeeded() {},
+    failed() {},
+    [event]: fail,
+    faulted: (error) => void faults.push(error),
+  });
+  return { call, faults };
+}
+
+t.test('a fault of its owner at the end of a call is heard by every waiter, and the call has ended', async (t) => {
+  const { call, faults } = withFaultIn('succeeded');
+  const waiters = [call.join(new AbortController().signal), call.join(new AbortController().signal)];
+  const ended = Promise.all(waiters.map((waiter) => t.rejects(waiter, broken)));
+  await call.run(timeoutMs, async () => 'made');
+  await ended;
+  await call.ended;
+  t.same(faults, [broken]);
+});
+
+t.test('a fault of its owner at a failure leaves the waiters what it failed with', async (t) => {
+  const { call, faults } = withFaultIn('failed');
+  const refused = new Error('refused');
+  const waiter = t.rejects(call.join(new AbortController().signal), refused);
+  call.fail(refused);
+  await waiter;
+  await call.ended;
+  t.same(faults, [broken]);
+});
+
+t.test('a fault of its owner when a waiter leaves ends the call for the others', async (t) => {
+  const { call, faults } = withFaultIn('waiterLeft');
+  const leave = new AbortController();
+  const left = t.rejects(call.join(leave.signal), { name: 'WaiterLeftError' });
+  const other = t.rejects(call.join(new AbortController().signal), broken);
+  leave.abort();
+  await Promise.all([left, other]);
+  t.same([faults, call.phase], [[broken], 'failed']);
+});
+
+t.test('an owner need not hear of faults', async (t) => {
+  const call = new DetachedCall<string>(new ManualClock(), {
+    waiterLeft() {},
+    succeeded() {},
+    failed() {
+      throw broken;
+    },
+  });
+  call.fail(new Error('refused'));
+  await call.ended;
+  t.equal(call.phase, 'failed');
+});
+
+t.test('who asks for a call that has failed hears why', async (t) => {
+  const { call } = setUp();
+  const refused = new Error('refused');
+  call.fail(refused);
+  await t.rejects(call.join(new AbortController().signal), refused);
+  await t.rejects(call.join(AbortSignal.abort()), { name: 'WaiterLeftError' });
+});
+
+t.test('a call has begun once its upstream call is made, and stays so', async (t) => {
+  const { call } = setUp();
+  t.equal(call.hasBegun, false);
+  await call.run(timeoutMs, async () => again);
+  t.strictSame([call.phase, call.hasBegun], ['queued', true]);
+});

@@ -104,7 +104,7 @@ t.test('a call is made once, with the newest request, and its owner told when it
   await settle();
   t.strictSame([requests(), phases], [['busy'], []]);
   await end(0);
-  t.strictSame([requests(), phases], [['busy', 'newer'], ['running']]);
+  t.strictSame([requests(), phases], [['busy', 'newer'], ['queued']]);
   await end(1);
   t.strictSame(ends, ['busy: made for 1', 'a: made for 1']);
   calls.replace(call, Buffer.from('too late'));

@@ -91,13 +91,16 @@ export function setUp({ limit = 1, maxEntries = 100, admission: more = {} }: Set
     steps.push(step);
     told.push({ step, containerId, ...detail });
   };
-  const store = new StartStore<string, string>(runtime, guard, admission, clock, observe, options);
+  /** Of the store itself. */
+  const faults: unknown[] = [];
+  const faulted = (_: unknown, error: unknown) => void faults.push(error);
+  const store = new StartStore<string, string>(runtime, guard, admission, clock, observe, options, faulted);
   const ask = (id: string, signal = unending(), known = identity(0)) =>
     store.request({ containerId: id, bytes: Buffer.alloc(0), origin: 'test', known }, signal);
   /** Without saying whose container it is. */
   const askUnknown = (id: string, signal = unending()) =>
     store.request({ containerId: id, bytes: Buffer.alloc(0), origin: 'test' }, signal);
-  return { runtime, clock, guard, admission, store, steps, told, ask, askUnknown };
+  return { runtime, clock, guard, admission, store, steps, told, faults, ask, askUnknown };
 }
 
 /** The signal of a caller that waits for as long as it takes. */

@@ -169,6 +169,8 @@ export function setUp(
   const steps: string[] = [];
   const details: Record<string, unknown>[] = [];
   const seen: string[] = [];
+  /** Of the store itself. */
+  const faults: unknown[] = [];
   const states = new Map<Creation<string, string>, string>();
   const store = new CreationStore<string, string>(
     runtime,
@@ -183,6 +185,7 @@ export function setUp(
       },
       revealed: ({ made }) => seen.push(`revealed ${made?.id}`),
       vanished: ({ made }) => seen.push(`vanished ${made?.id}`),
+      faulted: (_, error) => faults.push(error),
     },
     {
       creationTimeoutMs: 60_000,
@@ -197,7 +200,7 @@ export function setUp(
   );
   /** Every creation that was ever spoken of, in the order in which they began. */
   const creations = () => [...states.keys()];
-  return { runtime, guard, clock, store, steps, details, seen, creations };
+  return { runtime, guard, clock, store, steps, details, seen, faults, creations };
 }
 
 export const never = new AbortController().signal;

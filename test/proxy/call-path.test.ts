@@ -1,5 +1,12 @@
 /** What is forwarded as it came, what is looked at and what is taken, and what is told of peers that misbehave. */
-import t from 'tap';
+import t, { type Test } from 'tap';
+import { Metrics } from '../../src/admin/metrics.js';
+import { CreationStore } from '../../src/cache/creation-store.js';
+import { StartStore } from '../../src/cache/start-store.js';
+import { Events } from '../../src/proxy/events.js';
+import { Relay } from '../../src/proxy/relay.js';
+import { Turns } from '../../src/proxy/turns.js';
+import { breakMethod } from '../support/break-method.js';
 import { encodeMessage } from '../support/cri-client.js';
 import { settle } from '../support/manual-clock.js';
 import {
@@ -249,34 +256,95 @@ t.test('events of a container wait until it is somebody’s', async (t) => {
   t.same(sent, [event, 0]);
 });
 
-t.test('a call that fails inside Holdfast is ended, and said with its path', async (t) => {
-  const { handlers, lines } = stage();
-  const ended: unknown[] = [];
-  await handlers.take({
-    path: `${service}/RunPodSandbox`,
-    get request(): Buffer {
-      throw new Error('no request');
-    },
-    metadata: [],
-    deadlineMs: undefined,
-    signal: new AbortController().signal,
-    keep() {},
-    sendInitialMetadata() {},
-    async send() {},
-    async end(status) {
-      ended.push(status);
-      return true;
-    },
-  });
-  t.same(ended, [{ code: 13, message: 'no request', trailers: [] }]);
-  t.match(lines, [
-    {
-      level: 50,
-      path: `${service}/RunPodSandbox`,
-      error: 'Error: no request',
-      msg: 'a taken call failed inside Holdfast',
-    },
-  ]);
+/** @param name A method of a store, or a getter, that throws from now on. */
+function broken(t: Test, prototype: object, name: string) {
+  const breakage = breakMethod(prototype, name);
+  t.teardown(breakage.mend);
+}
+
+const faultsIn = async ({ metrics }: ReturnType<typeof stage>) =>
+  Object.fromEntries((await metrics.faults.get()).values.map(({ labels, value }) => [labels.method, value]));
+
+t.test('a call that meets a fault before anything is done for it goes to the runtime as it came', async (t) => {
+  broken(t, Turns.prototype, 'next');
+  for (const method of ['RunPodSandbox', 'CreateContainer', 'StartContainer']) {
+    const rig = stage();
+    const request = method === 'StartContainer' ? withId('c1') : runPodSandbox();
+    const { done, sent } = rig.take(method, request);
+    await passed();
+    t.match(rig.asked, [{ method, request }]);
+    await rig.asked[0]?.answer(Buffer.from('made'));
+    await done;
+    t.same(sent, [Buffer.from('made'), 0]);
+    t.same(await faultsIn(rig), { [method]: 1 });
+    t.match(rig.lines, [{ level: 50, method, stack: /next is broken/, msg: 'fault inside Holdfast' }]);
+  }
+});
+
+t.test('so does a subscription, and a call that Holdfast does not know', async (t) => {
+  const rig = stage();
+  broken(t, Events.prototype, 'subscribe');
+  const { done, sent } = rig.take('GetContainerEvents');
+  await passed();
+  await rig.subscriptions[0]?.send(Buffer.from('event'));
+  await rig.subscriptions[0]?.end();
+  await done;
+  t.same(sent, [Buffer.from('event'), 0]);
+  t.same(await faultsIn(rig), { GetContainerEvents: 1 });
+  const unary = breakMethod(Relay.prototype, 'unary', 1);
+  const other = rig.take('AddedLater');
+  await passed();
+  await rig.last('AddedLater').answer();
+  await other.done;
+  unary.mend();
+  t.same(other.sent, [Buffer.alloc(0), 0]);
+  t.same(await faultsIn(rig), { GetContainerEvents: 1, other: 1 });
+});
+
+t.test('where it cannot be told what to do with a call it is passed', async (t) => {
+  const rig = stage();
+  broken(t, CreationStore.prototype, 'mayHide');
+  t.equal(rig.decide('ListContainers'), 'pass');
+  t.equal(rig.handlers.takesLate?.(), false);
+  t.same(await faultsIn(rig), { ListContainers: 1, other: 1 });
+  const counting = breakMethod(Metrics.prototype, 'countCall');
+  t.equal(rig.decide('AddedLater'), 'pass');
+  counting.mend();
+  t.same(await faultsIn(rig), { ListContainers: 1, other: 2 });
+});
+
+t.test('a use or an end that cannot be noted is forwarded all the same', async (t) => {
+  const rig = stage();
+  await heldContainer(rig);
+  const used = breakMethod(CreationStore.prototype, 'used');
+  const starts = breakMethod(StartStore.prototype, 'ended');
+  const over = rig.observe('StopContainer', withId('c1'));
+  t.equal(rig.observe('ExecSync', withId('c1')), undefined);
+  over?.(true);
+  t.equal(rig.decide('ListContainers'), 'report', 'the creation is over all the same');
+  used.mend();
+  starts.mend();
+  t.same(await faultsIn(rig), { StopContainer: 1, ExecSync: 1 });
+  const ended = breakMethod(CreationStore.prototype, 'ended');
+  const starts2 = breakMethod(StartStore.prototype, 'ended');
+  rig.observe('RemoveContainer', withId('c1'))?.(true);
+  ended.mend();
+  starts2.mend();
+  t.same(await faultsIn(rig), { StopContainer: 1, ExecSync: 1, RemoveContainer: 2 });
+});
+
+t.test('a look that cannot be noted is answered, without what is hidden', async (t) => {
+  const rig = stage();
+  await heldContainer(rig);
+  broken(t, CreationStore.prototype, 'lookedAt');
+  const { done, sent } = rig.take('PodSandboxStatus', withId('s1'));
+  await passed();
+  const ready = encodeMessage('PodSandboxStatusResponse', { status: { id: 's1', state: 'SANDBOX_READY' } });
+  await rig.last('PodSandboxStatus').answer(ready);
+  await done;
+  t.same(sent, [ready, 0]);
+  t.same(await faultsIn(rig), { PodSandboxStatus: 1 });
+  rig.close();
 });
 
 t.test('peers that break the protocol, ask for too much or take nothing are counted and said', async (t) => {

@@ -10,8 +10,15 @@ import type { Progress } from '../../src/cache/progress.js';
 import type { StartRequest, StartStore } from '../../src/cache/start-store.js';
 import { CreationCalls } from '../../src/proxy/creation-calls.js';
 import type { Origin } from '../../src/proxy/cri-runtime.js';
+import { Faults } from '../../src/proxy/faults.js';
+import { Relay } from '../../src/proxy/relay.js';
 import type { Metadata, Status, TakenCall } from '../../src/proxy/taken-call.js';
-import { type UpstreamAnswer, UpstreamStatusError } from '../../src/proxy/upstream.js';
+import {
+  type Upstream,
+  type UpstreamAnswer,
+  type UpstreamCallOptions,
+  UpstreamStatusError,
+} from '../../src/proxy/upstream.js';
 import { encodeMessage, KubeletPod, type PodOptions } from '../support/cri-client.js';
 import { ManualClock, settle } from '../support/manual-clock.js';
 
@@ -31,8 +38,15 @@ interface Asked<Request> {
   /** @param made What is given; default: what was asked for. */
   grant(made?: Fingerprint): Promise<void>;
   fail(error: Error): Promise<void>;
+  /** Tells what it is about. */
+  attach(entry: Entry): void;
   /** What it was settled with. */
   readonly settled: boolean[];
+}
+
+/** A creation or a start that a request is about. */
+interface Entry {
+  readonly call: { readonly hasBegun: boolean };
 }
 
 type Given = { creation: { fingerprint: Fingerprint | undefined }; made: { answer: UpstreamAnswer } } & {
@@ -42,12 +56,13 @@ type Given = { creation: { fingerprint: Fingerprint | undefined }; made: { answe
 
 /** A store whose requests are granted when the test says so. */
 function keeping<Request extends { readonly fingerprint?: Fingerprint }>(asked: Asked<Request>[]) {
-  return (request: Request, signal: AbortSignal): Promise<Given> =>
+  return (request: Request, signal: AbortSignal, attach: (entry: Entry) => void): Promise<Given> =>
     new Promise((resolve, reject) => {
       const one: Asked<Request> = {
         request,
         progress: undefined,
         settled: [],
+        attach,
         grant(made = request.fingerprint) {
           const settled = (delivered: boolean) => one.settled.push(delivered);
           resolve({ creation: { fingerprint: made }, made: { answer }, answer, settle: settled });
@@ -69,21 +84,40 @@ function setUp(t: Test) {
   const startsAsked: Asked<StartRequest<Origin> & { fingerprint?: Fingerprint }>[] = [];
   /** Ids that somebody is known to have. */
   const used: string[] = [];
+  /** What entries were abandoned for. */
+  const abandoned: unknown[] = [];
   const named = new Map<string, Partial<Creation<Origin, UpstreamAnswer>>>();
   const store = {
     request: keeping(asked),
     used: (kind: string, id: string) => used.push(`${kind} ${id}`),
     named: (kind: string, id: string) => named.get(`${kind} ${id}`),
+    found: (): Entry | undefined => undefined,
+    abandon: (_: Entry, error: unknown) => void abandoned.push(error),
+  };
+  const starts = {
+    request: keeping(startsAsked),
+    found: (): Entry | undefined => undefined,
+    abandon: (_: Entry, error: unknown) => void abandoned.push(error),
   };
   const metrics = new Metrics();
   const lines: Record<string, unknown>[] = [];
   const log = pino({}, { write: (line: string) => lines.push(JSON.parse(line)) });
   /** What was linked, and what linking waits for. */
   const links: { given: [Fingerprint, Fingerprint][]; ready: Promise<void> } = { given: [], ready: Promise.resolve() };
+  /** What went to the runtime past the stores. */
+  const passedOn: unknown[] = [];
+  const upstream = {
+    async unary(path: string, request: Buffer, options: UpstreamCallOptions) {
+      passedOn.push({ path, request, metadata: options.metadata });
+      return { ...answer, message: Buffer.from('made by the runtime') };
+    },
+  } as unknown as Upstream;
   const calls = new CreationCalls(
     {
       store: store as unknown as CreationStore<Origin, UpstreamAnswer>,
-      starts: { request: keeping(startsAsked) } as unknown as StartStore<Origin, UpstreamAnswer>,
+      starts: starts as unknown as StartStore<Origin, UpstreamAnswer>,
+      relay: new Relay(upstream, clock),
+      faults: new Faults(metrics, log, clock),
       logs: {
         given(wanted, made) {
           links.given.push([wanted, made]);
@@ -139,6 +173,7 @@ function setUp(t: Test) {
     asked,
     startsAsked,
     used,
+    abandoned,
     named,
     metrics,
     lines,
@@ -148,6 +183,8 @@ function setUp(t: Test) {
     podRequest,
     containerRequest,
     waiting,
+    passedOn,
+    stores: { store, starts },
   };
 }
 
@@ -268,10 +305,11 @@ t.test('what cannot be sent is settled as not delivered, and the call ends', asy
   const { asked, calls, call, podRequest, waiting } = setUp(t);
   const { taken, sent } = call(podRequest(), { fails: new Error('too long') });
   const done = calls.create(taken, 'podSandbox');
+  asked[0]?.attach({ call: { hasBegun: true } });
   await asked[0]?.grant();
   await done;
   t.same(asked[0]?.settled, [false]);
-  t.match(sent.at(-1), { code: 13, message: 'too long' });
+  t.match(sent.at(-1), { code: 14, message: 'holdfast: a fault inside Holdfast, ask again: too long' });
   t.equal(await waiting('podSandbox'), 0);
 });
 
@@ -424,4 +462,126 @@ t.test('who has left is told nothing', async (t) => {
   t.equal((await metrics.told.get()).values.length, 0);
   t.equal(await waiting('podSandbox'), 0);
   t.equal(clock.pending, 0);
+});
+
+const broken = new TypeError('broken');
+const askAgain = { code: 14, message: 'holdfast: a fault inside Holdfast, ask again: broken', trailers: [] };
+
+for (const kind of ['podSandbox', 'start'] as const) {
+  const ask = ({ calls, call, podRequest }: ReturnType<typeof setUp>) => {
+    const made = kind === 'start' ? call(startRequest('c1'), { method: 'StartContainer' }) : call(podRequest());
+    const done = kind === 'start' ? calls.start(made.taken) : calls.create(made.taken, kind);
+    return { ...made, done };
+  };
+  const askedOf = ({ asked, startsAsked }: ReturnType<typeof setUp>) => (kind === 'start' ? startsAsked : asked);
+  const method = kind === 'start' ? 'StartContainer' : 'RunPodSandbox';
+  const passedAnswer = [{ headers: answer.initialMetadata }, Buffer.from('made by the runtime'), answer.status];
+
+  t.test(
+    `a fault before anything of a ${kind} has begun leaves the call to the runtime, from one caller`,
+    async (t) => {
+      const rig = setUp(t);
+      const [first, second] = [ask(rig), ask(rig)];
+      const entry = { call: { hasBegun: false } };
+      for (const each of askedOf(rig)) each.attach(entry);
+      for (const each of askedOf(rig)) await each.fail(broken);
+      await Promise.all([first.done, second.done]);
+      t.same(first.sent, passedAnswer);
+      t.same(rig.passedOn, [{ path: `${service}/${method}`, request: first.taken.request, metadata }]);
+      t.same(second.sent, [askAgain]);
+      t.same(rig.abandoned, [broken, broken]);
+      t.match((await rig.metrics.faults.get()).values, [{ labels: { method }, value: 1 }]);
+      t.equal(await rig.waiting(kind), 0);
+    },
+  );
+
+  t.test(`a fault once a ${kind} has begun ends the call, for the client to ask again`, async (t) => {
+    const rig = setUp(t);
+    const { done, sent } = ask(rig);
+    askedOf(rig)[0]?.attach({ call: { hasBegun: true } });
+    await askedOf(rig)[0]?.fail(broken);
+    await done;
+    t.same([sent, rig.passedOn, rig.abandoned], [[askAgain], [], [broken]]);
+  });
+
+  t.test(`a fault before it is known which ${kind} it is about: what is found counts`, async (t) => {
+    for (const [found, isPassed] of [
+      [() => ({ call: { hasBegun: true } }), false],
+      [() => ({ call: { hasBegun: false } }), true],
+      [() => undefined, true],
+      [
+        () => {
+          throw new TypeError('broken, too');
+        },
+        true,
+      ],
+    ] as const) {
+      const rig = setUp(t);
+      (kind === 'start' ? rig.stores.starts : rig.stores.store).found = found;
+      const { done, sent } = ask(rig);
+      await askedOf(rig)[0]?.fail(broken);
+      await done;
+      t.same([sent, rig.passedOn.length], isPassed ? [passedAnswer, 1] : [[askAgain], 0]);
+    }
+  });
+
+  t.test(`what cannot even be abandoned of a ${kind} is answered`, async (t) => {
+    const rig = setUp(t);
+    (kind === 'start' ? rig.stores.starts : rig.stores.store).abandon = () => {
+      throw new TypeError('broken, too');
+    };
+    const { done, sent } = ask(rig);
+    askedOf(rig)[0]?.attach({ call: { hasBegun: true } });
+    await askedOf(rig)[0]?.fail(broken);
+    await done;
+    t.same(sent, [askAgain]);
+    t.match((await rig.metrics.faults.get()).values, [{ value: 2 }]);
+  });
+}
+
+t.test('a fault behind the answer is noted, and changes nothing', async (t) => {
+  const rig = setUp(t);
+  rig.metrics.waiters.dec = () => {
+    throw broken;
+  };
+  const { taken, sent } = rig.call(rig.podRequest());
+  const done = rig.calls.create(taken, 'podSandbox');
+  await rig.asked[0]?.grant();
+  await done;
+  t.same(sent.slice(0, 3), [{ headers: answer.initialMetadata }, answer.message, answer.status]);
+  t.match((await rig.metrics.faults.get()).values, [{ labels: { method: 'RunPodSandbox' }, value: 1 }]);
+});
+
+t.test('a container whose log cannot be linked for a fault is answered all the same', async (t) => {
+  const { asked, links, calls, call, containerRequest, metrics } = setUp(t);
+  links.ready = Promise.reject(broken);
+  links.ready.catch(() => {});
+  const { taken, sent } = call(containerRequest());
+  const done = calls.create(taken, 'container');
+  await asked[0]?.grant();
+  await done;
+  t.equal(sent[1], answer.message);
+  t.same(asked[0]?.settled, [true]);
+  t.match((await metrics.faults.get()).values, [{ labels: { method: 'CreateContainer' }, value: 1 }]);
+});
+
+t.test('a start is made also where it cannot be told what is started', async (t) => {
+  const rig = setUp(t);
+  rig.stores.store.named = () => {
+    throw broken;
+  };
+  void rig.calls.start(rig.call(startRequest('c1')).taken);
+  t.match(rig.startsAsked, [{ request: { containerId: 'c1', known: undefined } }]);
+  t.match((await rig.metrics.faults.get()).values, [{ labels: { method: 'StartContainer' }, value: 1 }]);
+});
+
+t.test('who is to be told what it waits for is told something, whatever goes wrong', async (t) => {
+  const rig = setUp(t);
+  const { taken, sent } = rig.call(rig.podRequest(), { timeoutMs: 8_000 });
+  const done = rig.calls.create(taken, 'podSandbox');
+  const [asked] = rig.asked;
+  if (asked !== undefined) asked.progress = { at: 'waiting', sinceMs: 0, for: undefined } as unknown as Progress;
+  await rig.clock.advance(8_000);
+  await done;
+  t.match(sent, [{ code: 14, message: /^holdfast: a fault inside Holdfast, ask again: / }]);
 });

@@ -1,4 +1,5 @@
 /** What a subscriber to container events is told, when, and what it may make Holdfast keep. */
+import { pino } from 'pino';
 import t from 'tap';
 import { Metrics } from '../../src/admin/metrics.js';
 import type { Creation } from '../../src/cache/creation.js';
@@ -7,6 +8,7 @@ import type { ContainerItem } from '../../src/cri/container-items.js';
 import { ContainerEventType, ContainerState } from '../../src/cri/enums.js';
 import type { Origin } from '../../src/proxy/cri-runtime.js';
 import { Events } from '../../src/proxy/events.js';
+import { Faults } from '../../src/proxy/faults.js';
 import { read, write } from '../../src/proxy/own-calls.js';
 import { Relay } from '../../src/proxy/relay.js';
 import type { Metadata, Status, TakenCall } from '../../src/proxy/taken-call.js';
@@ -113,9 +115,11 @@ function setUp(metadata?: Metadata) {
     close() {},
   };
   const metrics = new Metrics();
+  const clock = new ManualClock();
+  const log = pino({ level: 'silent' });
   const hidden = { hiding: false, hiddenOwner: (_: ContainerItem): KnownCreation | undefined => undefined };
   const store = hidden as unknown as CreationStore<Origin, UpstreamAnswer>;
-  const events = new Events(store, upstream, new Relay(upstream, new ManualClock()), metrics);
+  const events = new Events(store, upstream, new Relay(upstream, clock), metrics, new Faults(metrics, log, clock));
   const hide = (owner: (item: ContainerItem) => KnownCreation | undefined) => {
     Object.assign(hidden, { hiding: true, hiddenOwner: owner });
   };
@@ -397,3 +401,46 @@ for (const [what, said] of [
     t.equal(call.got.length, 4 * said.length);
   });
 }
+
+t.test('an event that cannot be looked at goes on as it came', async (t) => {
+  const { hide, metrics, subscribe } = setUp();
+  hide(() => {
+    throw new TypeError('broken');
+  });
+  const { call, over, runtime } = await subscribe();
+  const said = [event('c1', created), event('c2', started)];
+  await runtime.say(...said);
+  t.strictSame(call.got, said);
+  t.match((await metrics.faults.get()).values, [{ labels: { method: 'GetContainerEvents' }, value: 4 }]);
+  await runtime.end();
+  await over;
+});
+
+t.test('a subscription that meets a fault ends, for the client to subscribe again', async (t) => {
+  const { metrics, subscribe } = setUp();
+  const { call, over, runtime } = await subscribe();
+  await runtime.end(new TypeError('broken'));
+  await over;
+  t.match(call.ended, { code: 14, message: 'holdfast: a fault inside Holdfast, ask again: broken' });
+  t.match((await metrics.faults.get()).values, [{ labels: { method: 'GetContainerEvents' }, value: 1 }]);
+});
+
+t.test('a subscriber that cannot be shown what was hidden, or spared it, keeps nothing from the others', async (t) => {
+  const { events, hide, metrics, reveal, subscribe } = setUp();
+  const creation = creationOf();
+  hide(() => creation);
+  const [first, second] = [await subscribe(), await subscribe()];
+  const said = event('c1', created);
+  for (const { runtime } of [first, second]) await runtime.say(said);
+  first.call.keep = () => {
+    throw new TypeError('broken');
+  };
+  reveal(creation);
+  t.strictSame(second.call.got, [said]);
+  hide(() => creation);
+  await second.runtime.say(said);
+  events.vanished(creation);
+  t.match((await metrics.faults.get()).values, [{ labels: { method: 'GetContainerEvents' } }]);
+  reveal(creation);
+  t.strictSame(second.call.got, [said], 'it is no more');
+});

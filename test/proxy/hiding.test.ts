@@ -1,9 +1,11 @@
 /** What is left out of what the runtime reports, over a real store of creations. */
+import { pino } from 'pino';
 import t from 'tap';
 import { Metrics } from '../../src/admin/metrics.js';
-import type { CreationStore } from '../../src/cache/creation-store.js';
+import { CreationStore } from '../../src/cache/creation-store.js';
 import { methodOf } from '../../src/cri/methods.js';
 import type { Origin } from '../../src/proxy/cri-runtime.js';
+import { Faults } from '../../src/proxy/faults.js';
 import { Hiding } from '../../src/proxy/hiding.js';
 import { Relay } from '../../src/proxy/relay.js';
 import type { Metadata, Status, TakenCall } from '../../src/proxy/taken-call.js';
@@ -15,6 +17,7 @@ import {
   type UpstreamStream,
 } from '../../src/proxy/upstream.js';
 import { container, held, setUp } from '../cache/store-rig.js';
+import { breakMethod } from '../support/break-method.js';
 import { decodeMessage, encodeMessage } from '../support/cri-client.js';
 import { settle } from '../support/manual-clock.js';
 
@@ -79,8 +82,16 @@ function stage() {
     close() {},
   };
   const metrics = new Metrics();
+  /** Faults in hiding. */
+  const noted: unknown[] = [];
+  const faults = new Faults(metrics, pino({ level: 'silent' }), rig.clock);
+  const note = faults.note.bind(faults);
+  faults.note = (method, error) => {
+    noted.push(error);
+    note(method, error);
+  };
   const store = rig.store as unknown as CreationStore<Origin, UpstreamAnswer>;
-  const hiding = new Hiding(store, upstream, new Relay(upstream, rig.clock), metrics);
+  const hiding = new Hiding(store, upstream, new Relay(upstream, rig.clock), metrics, faults);
   /** @returns What the call sends, in order. */
   const report = (name: string, request: Buffer = Buffer.alloc(0)) => {
     const path = `${service}/${name}`;
@@ -114,7 +125,7 @@ function stage() {
     await settle();
   };
   const counted = async () => (await metrics.hiddenItems.get()).values[0]?.value ?? 0;
-  return { ...rig, asked, report, unanswered, counted };
+  return { ...rig, faults: noted, asked, report, unanswered, counted };
 }
 
 t.test('a hidden container is left out and counted, all else stays as it came', async (t) => {
@@ -244,4 +255,23 @@ t.test('where the ids cannot be looked up, the report ends with the reason', asy
   await asked[1]?.fail(new UpstreamStatusError(status));
   await done;
   t.same(sent, [status]);
+});
+
+t.test('a report that cannot be looked at goes on as it came, hidden containers and all', async (t) => {
+  const rig = stage();
+  await held(rig);
+  const { asked, report } = rig;
+  const view = breakMethod(CreationStore.prototype, 'hiddenView');
+  const unseen = report('ListContainers');
+  view.mend();
+  const owner = report('StreamContainers');
+  const unknown = report('ListPodSandboxMetrics');
+  const broken = breakMethod(CreationStore.prototype, 'hidesUnknownIds');
+  const messages = [list('c0', 'c1'), list('c1'), Buffer.from([0x0a, 0xff])];
+  for (const [n, message] of messages.entries()) await asked[n]?.answer(message);
+  await Promise.all([unseen.done, owner.done, unknown.done]);
+  broken.mend();
+  t.same(unseen.sent, [{ metadata: headers }, messages[0], ok]);
+  t.same(unknown.sent, [{ metadata: headers }, messages[2], ok]);
+  t.match(rig.faults.map(String), [/hiddenView is broken/, /hidesUnknownIds is broken/]);
 });

@@ -1,6 +1,6 @@
 /** Holdfast's own small calls to the runtime: what is asked, within what time, and what is made of the answer. */
 import t from 'tap';
-import { type Origin, OwnCalls, read, siblingPath, write } from '../../src/proxy/own-calls.js';
+import { type Origin, OwnCalls, read, siblingPath, UnreadableError, write } from '../../src/proxy/own-calls.js';
 import { type Upstream, type UpstreamCallOptions, UpstreamStatusError } from '../../src/proxy/upstream.js';
 import { decodeMessage, encodeMessage } from '../support/cri-client.js';
 
@@ -123,6 +123,13 @@ t.test('a message is written as it is read, and what is no message is an error',
   const bytes = write('RemoveContainerRequest', { container_id: 'c1' });
   t.same(bytes, encodeMessage('RemoveContainerRequest', { container_id: 'c1' }));
   t.match(read('RemoveContainerRequest', bytes), { container_id: 'c1' });
-  t.throws(() => read('RemoveContainerRequest', Buffer.from([0x0a, 0xff])));
+  const unreadable = () => read('RemoveContainerRequest', Buffer.from([0x0a, 0xff]));
+  t.throws(unreadable, { name: 'UnreadableError', message: /^cannot read RemoveContainerRequest: index out of range/ });
+  t.throws(unreadable, UnreadableError);
+  t.equal(new UnreadableError('Status', 'cut short').message, 'cannot read Status: cut short');
+  t.throws(
+    () => read('NoSuchMessage', bytes),
+    (error: unknown) => !(error instanceof UnreadableError),
+  );
   t.end();
 });

@@ -1,10 +1,18 @@
 /** What a downstream is told of what went wrong. */
 import t from 'tap';
 import { NameReservedError } from '../../src/cache/creation-runtime.js';
-import { CallTimeoutError, DroppedError, PodSandboxEndedError, ShutDownError } from '../../src/cache/detached-call.js';
+import {
+  CallTimeoutError,
+  DroppedError,
+  GivenUpError,
+  PodSandboxEndedError,
+  ShutDownError,
+  WaiterLeftError,
+} from '../../src/cache/detached-call.js';
 import { StartedMeanwhileError } from '../../src/cache/second-copy-guard.js';
 import { GrpcCode } from '../../src/proxy/grpc-code.js';
-import { containerNotFound, EmptyIdError, failCall, statusOf } from '../../src/proxy/rescue.js';
+import { UnreadableError } from '../../src/proxy/own-calls.js';
+import { containerNotFound, EmptyIdError, failCall, faultStatus, isFault, statusOf } from '../../src/proxy/rescue.js';
 import type { Metadata, Status, TakenCall } from '../../src/proxy/taken-call.js';
 import { UpstreamStatusError } from '../../src/proxy/upstream.js';
 
@@ -71,5 +79,35 @@ t.test('a hidden container is not found, in words that quote its id', (t) => {
 
 t.test('an answer that does not say what was made is said by its method', (t) => {
   t.equal(String(new EmptyIdError('/p.S/M')), 'EmptyIdError: the runtime answered /p.S/M with an empty id');
+  t.end();
+});
+
+t.test('what is thrown on purpose is no fault, all else is', (t) => {
+  const refused = new UpstreamStatusError(said);
+  for (const error of [
+    refused,
+    new NameReservedError(refused, 'x'),
+    new UnreadableError('ContainerStatusResponse', new RangeError('index out of range')),
+    new EmptyIdError('/runtime.v1.RuntimeService/RunPodSandbox'),
+    new CallTimeoutError(1),
+    new DroppedError('nobody asked'),
+    new PodSandboxEndedError('s1'),
+    new GivenUpError(1),
+    new ShutDownError('ends'),
+    new StartedMeanwhileError({ containerId: 'c1', attempt: 0, sinceMs: 0 }, 1, undefined, () => {}),
+    new WaiterLeftError(),
+  ]) {
+    t.notOk(isFault(error), error.name);
+  }
+  for (const error of [new TypeError('x is undefined'), new Error('broken invariant'), 'thrown', undefined]) {
+    t.ok(isFault(error), String(error));
+  }
+  t.end();
+});
+
+t.test('who meets a fault is told to ask again, and what it was', (t) => {
+  const status = (message: string) => ({ code: GrpcCode.unavailable, message, trailers: [] });
+  t.same(faultStatus(new TypeError('x')), status('holdfast: a fault inside Holdfast, ask again: x'));
+  t.same(faultStatus('thrown'), status('holdfast: a fault inside Holdfast, ask again: thrown'));
   t.end();
 });
