@@ -124,9 +124,9 @@ t.test('the log of an attempt that is made is its own, where links are Holdfastâ
 
 t.test('a container that is given to another attempt has its log linked', async (t) => {
   const directory = t.testdir({ app: {} });
-  const { take, last, close, lines } = setUp({ linkLogs: true });
+  const { take, asked, last, close } = setUp({ linkLogs: true });
   const left = take('CreateContainer', createContainer(0, directory));
-  while (lines.filter(({ step }) => step === 'started').length === 0) await settle();
+  while (asked.length === 0) await settle();
   left.leave();
   const { sent } = take('CreateContainer', createContainer(1, directory));
   await passed();

@@ -127,9 +127,6 @@ t.test('a message is written as it is read, and what is no message is an error',
   t.throws(unreadable, { name: 'UnreadableError', message: /^cannot read RemoveContainerRequest: index out of range/ });
   t.throws(unreadable, UnreadableError);
   t.equal(new UnreadableError('Status', 'cut short').message, 'cannot read Status: cut short');
-  t.throws(
-    () => read('NoSuchMessage', bytes),
-    (error: unknown) => !(error instanceof UnreadableError),
-  );
+  t.throws(() => read('NoSuchMessage', bytes), { name: 'Error' });
   t.end();
 });
