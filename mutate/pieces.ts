@@ -59,6 +59,12 @@ export const pieces: readonly Piece[] = [
     tests: ['test/proxy/listen.test.ts'],
   },
   {
+    name: 'proxy-passed-socket',
+    folder: 'src/proxy',
+    files: ['passed-socket.ts'],
+    tests: ['test/proxy/passed-socket.test.ts'],
+  },
+  {
     name: 'proxy-socket-watch',
     folder: 'src/proxy',
     files: ['socket-watch.ts'],

@@ -11,6 +11,8 @@ export interface Sources {
   /** As yargs parsed it: option names to texts, an array where one was repeated, false for `--no-` before a name. */
   readonly argv: Readonly<Record<string, unknown>>;
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** Path of the socket that a service manager has passed: `listen`, which then is this one or left out. */
+  readonly passed?: string | undefined;
 }
 
 interface Given {
@@ -25,13 +27,26 @@ interface Given {
  */
 export function resolveConfig(sources: Sources): HoldfastConfig {
   const file = fileOf(sources);
+  const passed = (name: string) =>
+    name === options.listen.name && sources.passed !== undefined
+      ? { source: 'the passed socket', value: sources.passed }
+      : undefined;
   const config = Object.fromEntries(
     Object.entries(options).map(([key, option]: [string, Option<unknown>]) => {
-      const given = fromCommandLine(sources, option.name) ?? fromEnvironment(sources, option.name) ?? file(option.name);
+      const given =
+        fromCommandLine(sources, option.name) ??
+        fromEnvironment(sources, option.name) ??
+        file(option.name) ??
+        passed(option.name);
       return [key, settingOf(option, given, sources.env)];
     }),
   ) as unknown as HoldfastConfig;
   checkLimits(config);
+  if (sources.passed !== undefined && !isSameSocket(config.listen, sources.passed)) {
+    throw new ConfigError(
+      `--listen ${config.listen} is not the socket that was passed, ${sources.passed}: leave it out`,
+    );
+  }
   if (isSameSocket(config.listen, config.runtime)) {
     throw new ConfigError(
       `--listen ${config.listen} and --runtime ${config.runtime} are the same socket: Holdfast would be its own runtime`,

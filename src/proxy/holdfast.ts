@@ -1,4 +1,5 @@
 /** One listening socket, and one link per downstream connection, all over one core. */
+import type { Socket } from 'node:net';
 import type { Logger } from 'pino';
 import { Metrics } from '../admin/metrics.js';
 import { type Clock, systemClock } from '../clock.js';
@@ -11,12 +12,15 @@ import { type Budgets, newBudgets } from './http2/budgets.js';
 import { Dialer } from './http2/dialer.js';
 import { openGrpcClient } from './http2/grpc-client.js';
 import { openLink } from './http2/link.js';
-import { listenOn, type SocketListener } from './listen.js';
+import { listenOn, SocketListener } from './listen.js';
+import { listenOnPassed, type PassedListener, type PassedSocket } from './passed-socket.js';
 import { RuntimePresence } from './runtime-presence.js';
 import { watchSocket } from './socket-watch.js';
 
 export interface HoldfastDeps {
   readonly log: Logger;
+  /** Listened on in place of a socket of its own. */
+  readonly passed?: PassedSocket | undefined;
   readonly clock?: Clock;
   readonly metrics?: Metrics;
   readonly maxConnections?: number;
@@ -27,13 +31,16 @@ export interface HoldfastDeps {
 }
 
 export interface Holdfast {
-  /** Stops accepting, lets unary calls in flight end and removes what is held (for `drainTimeoutMs` at most), and removes the socket. */
+  /**
+   * Stops accepting, lets unary calls in flight end and removes what is held (for `drainTimeoutMs` at most). A socket of its own is
+   * removed; in one that was passed those who connect wait for its next process.
+   */
   close(): Promise<void>;
 }
 
-/** @throws What makes listening impossible (see listen.ts). */
+/** @throws What makes listening impossible (see listen.ts, passed-socket.ts). */
 export async function startHoldfast(config: HoldfastConfig, deps: HoldfastDeps): Promise<Holdfast> {
-  const { log, clock = systemClock, metrics = new Metrics(), maxConnections, readPressure } = deps;
+  const { log, clock = systemClock, metrics = new Metrics(), maxConnections, readPressure, passed } = deps;
   const { budgets = newBudgets(clock) } = deps;
   const presence = new RuntimePresence(config.runtime, clock, log);
   const dialer = new Dialer(config.runtime, clock, presence);
@@ -58,19 +65,19 @@ export async function startHoldfast(config: HoldfastConfig, deps: HoldfastDeps):
     dialer.close();
     presence.close();
   };
-  let listener: SocketListener;
+  const onConnection = (downstream: Socket) => connections.accept(downstream);
+  let listener: SocketListener | PassedListener;
   try {
-    listener = await listenOn(config.listen, {
-      mode: config.socketMode,
-      ownerFrom: config.runtime,
-      onConnection: (downstream) => connections.accept(downstream),
-    });
+    listener =
+      passed === undefined
+        ? await listenOn(config.listen, { mode: config.socketMode, ownerFrom: config.runtime, onConnection })
+        : await listenOnPassed(passed, onConnection);
   } catch (error) {
     end();
     throw error;
   }
   listener.on('error', (error) => log.error({ error: String(error) }, 'accept failed'));
-  const stopWatching = watchSocket(listener, { clock, log });
+  const stopWatching = listener instanceof SocketListener ? watchSocket(listener, { clock, log }) : () => {};
 
   return {
     async close() {

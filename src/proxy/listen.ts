@@ -70,6 +70,12 @@ interface BoundServer {
 const modeUntilKnown = 0o660;
 
 /**
+ * How many connections may wait to be accepted, where the kernel does not allow fewer (net.core.somaxconn). Who finds no place is
+ * refused at once, and a gRPC client then waits longer and longer between its tries.
+ */
+export const backlog = 4096;
+
+/**
  * Listens at one path, on one socket file after the other. 'error' is what went wrong after it had begun to listen
  * (accept(2) out of descriptors); it does not end the process, and whoever wants to log it adds a listener.
  */
@@ -167,7 +173,7 @@ export class SocketListener extends EventEmitter<{ connection: [Socket]; error: 
     const server = new Server({ allowHalfOpen: true }, (socket) => this.emit('connection', socket));
     const umask = process.umask(0o177);
     try {
-      server.listen(this.path);
+      server.listen({ path: this.path, backlog });
     } finally {
       process.umask(umask);
     }

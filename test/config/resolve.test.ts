@@ -297,3 +297,17 @@ t.test('Holdfast is never made its own runtime', async (t) => {
   t.match(resolve({ listen: at('loop.sock'), runtime: at('x.sock') }), { listen: at('loop.sock') });
   t.match(resolve({ listen: at('d/x.sock'), runtime: at('x.sock') }), { listen: at('d/x.sock') });
 });
+
+t.test('a socket that was passed is the one to listen on, whatever names it', async (t) => {
+  const { runtime } = sockets;
+  const passed = join(directory, 'passed.sock');
+  const listen = (argv: object) => resolveConfig({ argv: { runtime, ...argv }, env: {}, passed }).listen;
+  t.equal(listen({}), passed);
+  t.equal(listen({ listen: `unix://${passed}` }), passed);
+  const other = '/run/holdfast-test/a.sock';
+  t.throws(() => listen({ listen: other }), {
+    name: 'ConfigError',
+    message: `--listen ${other} is not the socket that was passed, ${passed}: leave it out`,
+  });
+  t.throws(() => resolveConfig({ argv: { runtime: passed }, env: {}, passed }), { message: /are the same socket/ });
+});

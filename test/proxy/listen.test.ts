@@ -26,6 +26,7 @@ import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 import { ListenError, type ListenOptions, listenOn, type SocketListener } from '../../src/proxy/listen.js';
 import { asNobody, isRoot, nobody } from '../support/as-nobody.js';
+import { refusedOf } from '../support/backlog.js';
 import { soon } from '../support/soon.js';
 
 function folder(t: Test): string {
@@ -84,6 +85,12 @@ t.test('connections arrive half open, and the first of them is not missed', asyn
   downstream.resume();
   await soon(once(downstream, 'end'));
   t.ok(downstream.writable, 'the end of the request leaves the answer possible');
+});
+
+t.test('thousands may wait to be accepted', async (t) => {
+  const path = join(folder(t), 'x.sock');
+  await listen(t, path, { onConnection: (socket) => socket.destroy() });
+  t.same(await refusedOf(path), []);
 });
 
 t.test('a missing directory is made, for its owner to write in', async (t) => {
