@@ -12,8 +12,8 @@ import { unknownVariables } from '../config/unknown-variables.js';
 import { version } from '../config/version.js';
 import { logOutput } from './log-output.js';
 
-/** Environment variables by name. */
-export type Environment = Readonly<Record<string, string | undefined>>;
+/** Environment variables by name; those that a service manager set for this process alone are taken out. */
+export type Environment = Record<string, string | undefined>;
 
 export function serveCommand(env: Environment): CommandModule {
   return {
@@ -38,7 +38,11 @@ export function serveCommand(env: Environment): CommandModule {
       );
     },
     async handler(argv) {
-      const config = resolveConfig({ argv, env });
+      const passed =
+        env.LISTEN_FDS === undefined
+          ? undefined
+          : (await import('../proxy/passed-socket.js')).takePassedSocket(env, process.pid);
+      const config = resolveConfig({ argv, env, passed: passed?.path });
       const output = logOutput(process.stdout);
       const log = createLog(config.logLevel, output);
       for (const unknown of unknownVariables(env))
@@ -51,9 +55,11 @@ export function serveCommand(env: Environment): CommandModule {
       ]);
       const metrics = new Metrics();
       const start = async () => {
-        const holdfast = await startHoldfast(config, { log, metrics });
+        const holdfast = await startHoldfast(config, { log, metrics, passed });
         warmUp(systemClock).catch((error) => log.warn({ error: String(error) }, 'warm-up failed'));
-        return holdfast;
+        if (env.NOTIFY_SOCKET === undefined) return holdfast;
+        const { announce } = await import('../systemd/service.js');
+        return announce(holdfast, env, { config, log, clock: systemClock });
       };
       const host: Host = {
         on: (event, listener) => process.on(event, listener),
