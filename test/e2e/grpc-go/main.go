@@ -26,9 +26,9 @@ func (rawCodec) Name() string { return "proto" }
 
 func main() {
 	encoding.RegisterCodec(rawCodec{})
-	roles := map[string]func([]string) error{"runtime": beRuntime, "kubelet": beKubelet}
+	roles := map[string]func([]string) error{"runtime": beRuntime, "kubelet": beKubelet, "caller": beCaller}
 	if len(os.Args) < 2 || roles[os.Args[1]] == nil {
-		log.Fatal("usage: peer runtime|kubelet [FLAGS] SOCKET")
+		log.Fatal("usage: peer runtime|kubelet|caller [FLAGS] SOCKET")
 	}
 	if err := roles[os.Args[1]](os.Args[2:]); err != nil {
 		log.Fatal(err)

@@ -257,3 +257,31 @@ export class GoKubelet extends Peer {
     return this.command('seen') as Promise<KubeletSeen>;
   }
 }
+
+export interface CallerSeen {
+  readonly answers: number;
+  /** The longest time without an answer. */
+  readonly longestMs: number;
+  readonly dials: number;
+  readonly failedDials: number;
+  readonly failed: readonly { readonly atMs: number; readonly code: number; readonly text: string }[];
+}
+
+/** Calls `Version` every 20 ms, one call after the other, over one connection, with the dial settings of kubelets from 1.35 on. */
+export class GoCaller extends Peer {
+  /** Resolves with the first answer; it goes on until the test ends. */
+  static async start(t: Test, program: string, socket: string): Promise<GoCaller> {
+    const caller = new GoCaller(t, program, socket);
+    await caller.command('begin');
+    return caller;
+  }
+
+  private constructor(t: Test, program: string, socket: string) {
+    super(t, program, ['caller', socket]);
+  }
+
+  /** What came of the calls since this was asked last. */
+  seen(): Promise<CallerSeen> {
+    return this.command('seen') as Promise<CallerSeen>;
+  }
+}
