@@ -28,6 +28,8 @@ const marker = '/run/holdfast/bypassed';
 const service = 'holdfast.service';
 const bypass = 'holdfast-bypass.service';
 const kills = Number(process.env.HOLDFAST_TEST_KILLS ?? 8);
+/** For how long the client waits for a connection to be served. */
+const connectWindowMs = 5_000;
 /** Without the limit of three starts a minute, and without what takes a busy machine for a hung process. */
 const patient = { [`${service}.d/50-test.conf`]: '[Unit]\nStartLimitIntervalSec=0\n[Service]\nWatchdogSec=0\n' };
 
@@ -146,7 +148,12 @@ async function stormOfKills(t: Test, node: Node, runtimeSocket: string, plan: St
       `failed, longest time without an answer ${seen.longestMs} ms; start-up ${Math.min(...starts)} to ${slowest} ms`,
   );
   t.equal(seen.failedDials, 0, 'no dial fails');
-  t.ok(seen.failed.length <= plan.kills, `at most one call per kill fails: ${JSON.stringify(seen.failed)}`);
+  const texts = seen.failed.map(({ text }) => text);
+  const inFlight = texts.filter((text) => text === 'transport is closing');
+  t.ok(inFlight.length <= plan.kills, 'of each kill fails at most the call in flight');
+  // On a machine that is that busy; a kubelet is no more patient.
+  const isSlow = slowest >= connectWindowMs;
+  t.ok(isSlow || texts.length === inFlight.length, `and no other where a start is waited for: ${texts}`);
   t.ok(seen.longestMs <= 2 * slowest + 500, 'without an answer is only who waits for the start');
   t.notOk(over.aborted, 'all pods came up');
   t.equal(histories.length, plan.pods);
