@@ -37,7 +37,7 @@ export const pieces: readonly Piece[] = [
   {
     name: 'throttle-admission',
     folder: 'src/throttle',
-    files: ['admission.ts'],
+    files: ['admission.ts', 'admission-view.ts'],
     tests: ['test/throttle/admission.test.ts', 'test/throttle/hung-nodes.test.ts'],
   },
   {

@@ -8,11 +8,12 @@
  */
 import pLimit from 'p-limit';
 import type { Clock } from '../clock.js';
+import type { AdmissionView } from './admission-view.js';
 import type { ConcurrencyLimit } from './concurrency-limit.js';
 import { HungWork, type HungWorkOptions } from './hung-work.js';
 import { Lenders } from './lenders.js';
 import { Pace, type PaceOptions } from './pace.js';
-import { isPaced, type PlaceKind, type Work, type WorkClass, WorkQueue } from './work-queue.js';
+import { classOf, isPaced, type PlaceKind, type Work, type WorkClass, WorkQueue } from './work-queue.js';
 
 export interface AdmissionOptions {
   /** How much of a runtime handler runs at once, for those that have a limit of their own. */
@@ -148,6 +149,18 @@ export class Admission {
   /** Work that waits for its turn, by class. */
   get queuedByClass(): Readonly<Record<WorkClass, number>> {
     return this.#queue.sizes;
+  }
+
+  /** What waits and what hangs, as it is now. */
+  view(): AdmissionView {
+    const waiting = this.#queue.inOrder.flatMap((work) => {
+      const sinceMs = this.#waiting.get(work)?.sinceMs;
+      return sinceMs === undefined ? [] : [{ work, sinceMs }];
+    });
+    const places = waiting.map(
+      ({ work, sinceMs }, before) => [work, { before, class: classOf(work), sinceMs }] as const,
+    );
+    return { places: new Map(places), hungSinceMs: this.#hung.since };
   }
 
   #askTurns(): void {

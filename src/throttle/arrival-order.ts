@@ -17,6 +17,11 @@ export class ArrivalOrder<T> {
     return this.#sorted[0];
   }
 
+  /** First to last. */
+  [Symbol.iterator](): Iterator<Arrived<T>> {
+    return this.#sorted[Symbol.iterator]();
+  }
+
   add(arrived: Arrived<T>): void {
     this.#sorted.splice(this.#placeOf(arrived.number), 0, arrived);
   }

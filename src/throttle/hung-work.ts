@@ -117,6 +117,13 @@ export class HungWork {
     return this.#hung;
   }
 
+  /** What hangs and does not count as load, and since when, in ms of the clock. */
+  get since(): ReadonlyMap<Work, number> {
+    const since = new Map<Work, number>();
+    for (const { work, hungSinceMs } of this.#running) if (hungSinceMs !== undefined) since.set(work, hungSinceMs);
+    return since;
+  }
+
   /**
    * Work begins.
    *

@@ -118,6 +118,14 @@ export class WorkQueue {
     return Object.fromEntries(sizes) as Record<WorkClass, number>;
   }
 
+  /** What waits, in the order in which it goes as long as no class is overdue and nothing else comes. For people: it costs a sort. */
+  get inOrder(): readonly Work[] {
+    return this.#lines.flatMap(({ lanes }) => [
+      ...byArrival([...lanes.values()].map(({ awaited }) => awaited)),
+      ...byArrival([...lanes.values()].map(({ unawaited }) => unawaited)),
+    ]);
+  }
+
   add(work: Work): void {
     const number = this.#arrivals++;
     this.#numbers.set(work, number);
@@ -237,6 +245,11 @@ export class WorkQueue {
 
 /** Those that work of the node's own pods is in. */
 const ownClasses: ReadonlySet<WorkClass> = new Set(['static', 'critical']);
+
+function byArrival(orders: readonly ArrivalOrder<Work>[]): readonly Work[] {
+  const all = orders.flatMap((order) => [...order]);
+  return all.sort((a, b) => a.number - b.number).map(({ item }) => item);
+}
 
 function sizeOf({ lanes }: Line): number {
   return [...lanes.values()].reduce((total, { awaited, unawaited }) => total + awaited.size + unawaited.size, 0);

@@ -969,3 +969,26 @@ t.test('closed, it has no timer for what is left', async (t) => {
   admission.close();
   t.equal(clock.pending, 0);
 });
+
+t.test('what waits is told with its place, its class and since when, and what hangs with since when', async (t) => {
+  const { admission, clock, ask, end } = stage(1, { hung: { deadlineShare: 1, most: 1, giveUp: undefined } });
+  const startMs = clock.now();
+  const runs = ask();
+  await clock.advance(500);
+  const podSandbox = ask();
+  const start = ask(kinds.start);
+  await settle();
+  const { places, hungSinceMs } = admission.view();
+  t.equal(hungSinceMs.size, 0);
+  t.same(
+    [...places.values()],
+    [
+      { before: 0, class: 'start', sinceMs: startMs + 500 },
+      { before: 1, class: 'podSandbox', sinceMs: startMs + 500 },
+    ],
+  );
+  t.strictSame([...places.keys()], [start.work, podSandbox.work]);
+  await clock.advance(3_500);
+  t.same([...admission.view().hungSinceMs], [[runs.work, startMs + 4_000]]);
+  for (const each of [runs, start, podSandbox]) await end(each);
+});

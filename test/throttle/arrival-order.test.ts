@@ -62,3 +62,13 @@ t.test('for any order of putting in and taking out, what is left is in order', (
   t.pass('held for every run');
   t.end();
 });
+
+t.test('all of it comes first to last, and stays', (t) => {
+  const order = of(4, 2, 7);
+  t.same(
+    [...order],
+    [2, 4, 7].map((number) => ({ number, item: `work ${number}` })),
+  );
+  t.equal(order.size, 3);
+  t.end();
+});

@@ -715,3 +715,16 @@ t.test('one timer is enough, and what cannot be given up needs none for that', a
   await cannot.clock.advance(10 * second);
   t.equal(cannot.clock.pending, 0);
 });
+
+t.test('what hangs is told with since when, and only that', async (t) => {
+  const { clock, hung, begin, done } = stage();
+  const startMs = clock.now();
+  await done(1, second);
+  const [stuck] = [begin(), begin({ kind: 'start', deadlineMs: minute })];
+  t.equal(hung.since.size, 0);
+  await clock.advance(3 * second);
+  t.same([...hung.since.values()], [startMs + 3 * second]);
+  t.equal([...hung.since.keys()][0]?.kind, 'podSandbox');
+  stuck.end();
+  t.equal(hung.since.size, 0);
+});

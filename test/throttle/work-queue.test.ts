@@ -364,3 +364,22 @@ t.test('work that is not said to be quick is not', (t) => {
   t.equal(queue.mayTake(spare), true);
   t.end();
 });
+
+t.test(
+  'the order in which it goes is told: by class, what is waited for first, then as it came, and nothing is taken',
+  (t) => {
+    const queue = new WorkQueue(new Map([['kata', 1]]));
+    t.same(queue.inOrder, []);
+    const [left, first] = [work({ isAwaited: false }), work()];
+    const [kata, second] = [work({ handler: 'kata' }), work()];
+    const [leftKata, start] = [work({ handler: 'kata', isAwaited: false }), work({ kind: 'start' })];
+    const own = critical();
+    for (const each of [left, first, kata, second, leftKata, start, own]) queue.add(each);
+    const order = [own, start, first, kata, second, left, leftKata];
+    t.strictSame(queue.inOrder, order);
+    t.strictSame(queue.inOrder, order);
+    t.equal(queue.take(now), own);
+    t.strictSame(queue.inOrder, order.slice(1));
+    t.end();
+  },
+);
