@@ -9,6 +9,7 @@ import type { Creation } from './creation.js';
 import { CreationIndex } from './creation-index.js';
 import { atEvent, type CreationEvent, type CreationState } from './creation-life.js';
 import { PodSandboxEndedError } from './detached-call.js';
+import { GivenUpRemovals } from './given-up-removals.js';
 import { HiddenContainers } from './hidden-containers.js';
 import type { Reaper } from './reaper.js';
 
@@ -64,6 +65,8 @@ const leavesNothing: ReadonlySet<string> = new Set<CreationEvent>(['failed', 're
 
 export class CreationLives<Origin, Answer> {
   readonly index: CreationIndex<Origin, Answer>;
+  /** What could not be removed and was left to the kubelet. */
+  readonly givenUpRemovals = new GivenUpRemovals();
   readonly #reaper: Reaper<Origin>;
   readonly #clock: Clock;
   readonly #observer: CreationObserver<Origin, Answer>;
@@ -101,6 +104,10 @@ export class CreationLives<Origin, Answer> {
     return this.#hidden.includesUnknownIds;
   }
 
+  isHidden(creation: Creation<Origin, Answer>): boolean {
+    return this.#hidden.has(creation);
+  }
+
   step(step: CreationStep, creation: Creation<Origin, Answer>, detail: Readonly<Record<string, unknown>> = {}): void {
     this.#observer.step(step, creation, { ageMs: this.#clock.now() - creation.call.begunMs, ...detail });
   }
@@ -114,6 +121,7 @@ export class CreationLives<Origin, Answer> {
   become(creation: Creation<Origin, Answer>, state: CreationState, why: string): void {
     const before = creation.state;
     creation.state = state;
+    creation.stateSinceMs = this.#clock.now();
     creation.cancelHoldTimer();
     switch (state) {
       case 'running':
@@ -260,6 +268,8 @@ export class CreationLives<Origin, Answer> {
       this.step('in use', creation, { why });
       this.on(creation, 'found in use');
     } else {
+      const { identity } = creation.fingerprint;
+      this.givenUpRemovals.add({ identity, id: subject.id, sinceMs: this.#clock.now(), error: creation.removalError });
       this.on(creation, 'removal given up');
     }
   }

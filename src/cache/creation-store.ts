@@ -6,15 +6,17 @@ import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.js';
 import type { ContainerItem } from '../cri/container-items.js';
 import type { Admission } from '../throttle/admission.js';
+import type { AdmissionView } from '../throttle/admission-view.js';
 import { type Asked, Creation, type CreationRequest } from './creation.js';
 import type { CreationIndex } from './creation-index.js';
 import { atRequest, type RequestRelation } from './creation-life.js';
 import { CreationLives, type CreationLivesOptions, type CreationObserver } from './creation-lives.js';
 import type { Condition, CreationRuntime, Made } from './creation-runtime.js';
+import type { CreationView, FailuresView, ForgetResult, Forgotten, GivenUpRemoval } from './creation-view.js';
 import { type again, DroppedError, failureStep, GivenUpError, untilAborted, WaiterLeftError } from './detached-call.js';
 import { DetachedCalls, type Job } from './detached-calls.js';
 import { FailureBackoff } from './failure-backoff.js';
-import { driftOf, type Fingerprint, hasDrifted } from './fingerprint.js';
+import { driftOf, type Fingerprint, hasDrifted, type Identity } from './fingerprint.js';
 import { NameReservations } from './name-reservations.js';
 import { Oldest, type OldestMs } from './oldest.js';
 import { type CreationGuard, Preparation } from './preparation.js';
@@ -175,6 +177,39 @@ export class CreationStore<Origin, Answer> {
     return found && this.#progress(found, this.#clock.now());
   }
 
+  /** Every creation, as it is now. For people: it costs what there is. */
+  views(): readonly CreationView[] {
+    const admission = this.#admission.view();
+    return [...this.#index.all()].map((creation) => this.#view(creation, admission));
+  }
+
+  /** What has failed and not succeeded since. */
+  get failing(): readonly FailuresView[] {
+    return this.#failures.all;
+  }
+
+  /** What could not be removed and was left to the kubelet. */
+  get givenUpRemovals(): readonly GivenUpRemoval[] {
+    return this.#lives.givenUpRemovals.all;
+  }
+
+  /**
+   * Forgets what is remembered of these, so that the next request asks the runtime afresh. What is under way, and what keeps a name or a
+   * second copy in order, stays: nothing is lost that somebody waits for, and nothing is made twice.
+   */
+  forget(matches: (identity: Identity) => boolean): readonly Forgotten[] {
+    const failing = this.#failures.forget(matches);
+    this.#lives.givenUpRemovals.forget(matches);
+    const creations = [...this.#index.all()].filter(({ fingerprint }) => matches(fingerprint.identity));
+    const forgotten = creations.map((creation): Forgotten => {
+      const { state, fingerprint } = creation;
+      return { identity: fingerprint.identity, state, ...this.#forget(creation) };
+    });
+    const alone = failing.filter((identity) => !forgotten.some((other) => areOfOneFamily(other.identity, identity)));
+    const dropped = alone.map((identity): Forgotten => ({ identity, state: 'failing', did: 'memory dropped' }));
+    return [...forgotten, ...dropped];
+  }
+
   /** Somebody uses this id (or a unique prefix of it), so it is somebody's. */
   used(kind: 'podSandbox' | 'container', id: string): void {
     const creation = this.#index.named(kind, id);
@@ -191,6 +226,7 @@ export class CreationStore<Origin, Answer> {
   ended(kind: 'podSandbox' | 'container', id: string): void {
     const creation = this.#index.named(kind, id);
     if (creation !== undefined) this.#lives.on(creation, 'id ended');
+    this.#lives.givenUpRemovals.ended(id);
     if (kind !== 'podSandbox') return;
     for (const inside of this.#index.inside(id)) this.#lives.on(inside, 'pod sandbox ended');
   }
@@ -340,7 +376,7 @@ export class CreationStore<Origin, Answer> {
       // It has been queued again, or begun anew by now.
       if (isGivenUp(signal)) throw error;
       if (resolved === undefined) {
-        this.#failures.failed(fingerprint);
+        this.#failures.failed(fingerprint, error);
         throw error;
       }
       // What was made by another request may have other resources.
@@ -488,6 +524,62 @@ export class CreationStore<Origin, Answer> {
     this.#lives.step('drift', creation, { differs, askedAttempt: asked.identity.attempt });
   }
 
+  #forget(creation: Creation<Origin, Answer>): ForgetResult {
+    const { state, claims, call, obstacle, reservation } = creation;
+    if (state === 'running') return { refused: 'running' };
+    if (state === 'doomed') return { refused: 'being removed' };
+    if (state !== 'queued') {
+      if (claims > 0) return { refused: 'being answered' };
+      this.#lives.on(creation, 'expired');
+      return { did: state === 'held' ? 'removal begun' : 'memory dropped' };
+    }
+    this.#givenUp.delete(creation.fingerprint.family);
+    if (call.waiters === 0) {
+      call.fail(new DroppedError('an operator had it forgotten, and nobody waited for it'));
+      return { did: 'dropped' };
+    }
+    if (obstacle?.what === 'removal') return { refused: 'removal in the way' };
+    if (obstacle?.what === 'start') return { refused: 'start in the way' };
+    if (obstacle === undefined && reservation === undefined) return { refused: 'waited for' };
+    this.#reservations.forget(creation);
+    if (obstacle !== undefined) {
+      this.#calls.withdraw(call);
+      void this.#queue(creation);
+    }
+    return { did: 'tried now' };
+  }
+
+  #view(creation: Creation<Origin, Answer>, { places, hungSinceMs }: AdmissionView): CreationView {
+    const { fingerprint, state, stateSinceMs, call, made, seenId, reservation } = creation;
+    const { begunMs, lastAskedMs, waiters } = call;
+    const work = this.#calls.workOf(call);
+    return {
+      identity: fingerprint.identity,
+      state,
+      begunMs,
+      stateSinceMs,
+      lastAskedMs,
+      waiters,
+      id: made?.id ?? seenId,
+      podSandboxId: creation.podSandboxId,
+      isHidden: this.#lives.isHidden(creation),
+      progress: call.inFlight ? this.#progress(creation, this.#clock.now()) : undefined,
+      place: work && places.get(work),
+      hungSinceMs: work && hungSinceMs.get(work),
+      timesGivenUp: this.#givenUp.peek(fingerprint.family) ?? 0,
+      failures: this.#failures.viewOf(fingerprint),
+      reservation: reservation && {
+        holderId: reservation.holderId,
+        sinceMs: reservation.sinceMs,
+        tries: reservation.tries,
+        isWedged: this.#reservations.isWedged(creation),
+        error: reservation.error,
+      },
+      removalError: creation.removalError,
+      heldUntilMs: state === 'held' ? creation.heldSinceMs + this.#options.holdTtlMs : undefined,
+    };
+  }
+
   /** @param checkedSinceMs Since when the runtime is asked how it is, where it is made. */
   #progress({ call, obstacle, reservation }: Creation<Origin, Answer>, checkedSinceMs: number): Progress {
     const { begunMs, runningSinceMs } = call;
@@ -512,6 +604,11 @@ export class CreationStore<Origin, Answer> {
       throw error;
     }
   }
+}
+
+function areOfOneFamily(one: Identity, other: Identity): boolean {
+  const parts = new Set([...Object.keys(one), ...Object.keys(other)]) as ReadonlySet<keyof Identity>;
+  return [...parts].every((part) => part === 'attempt' || one[part] === other[part]);
 }
 
 function isGivenUp({ reason }: AbortSignal): boolean {

@@ -53,6 +53,8 @@ export class Creation<Origin, Answer> {
   /** While it is queued: what it waits for before it may wait for its turn. */
   obstacle: Obstacle | undefined;
   reservation: Reservation | undefined;
+  /** Since when it is in this state, in ms of the clock. */
+  stateSinceMs: number;
   /** When it became held or shown, in ms of the clock. */
   heldSinceMs = 0;
   /** Why it could not be removed, where it is to be. */
@@ -73,6 +75,7 @@ export class Creation<Origin, Answer> {
   constructor(asked: Asked<Origin>, call: DetachedCall<Made<Answer>>) {
     this.asked = asked;
     this.call = call;
+    this.stateSinceMs = call.begunMs;
     this.gone = new Promise((resolve) => {
       this.#markGone = resolve;
     });

@@ -110,6 +110,12 @@ export class DetachedCalls<Result> {
     return this.#open.get(call)?.work !== undefined;
   }
 
+  /** What it is to the admission: while it waits for its turn, and from its turn on until it has ended. */
+  workOf(call: DetachedCall<Result>): Work | undefined {
+    const queued = this.#open.get(call);
+    return queued?.work ?? queued?.admitted;
+  }
+
   /** Gives a call that has not begun a place in the queue, its only one; it is carried out when it is its turn. */
   queue(call: DetachedCall<Result>, job: Job<Result>): void {
     const queued = this.#open.get(call);

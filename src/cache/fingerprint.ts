@@ -33,6 +33,8 @@ export interface ContainerIdentity {
   readonly attempt: number;
 }
 
+export type Identity = PodSandboxIdentity | ContainerIdentity;
+
 interface FingerprintBase {
   /** The identity without the attempt; no two different ones give the same string. */
   readonly family: string;
@@ -237,6 +239,12 @@ function readContainer<Reader extends MessageReader<Reader>>(message: Reader) {
 /** The family of any container, however its identity became known; see FingerprintBase. */
 export function containerFamily(identity: Pick<ContainerIdentity, 'namespace' | 'name' | 'uid' | 'container'>): string {
   return JSON.stringify([identity.namespace, identity.name, identity.uid, identity.container]);
+}
+
+/** @param family As {@link containerFamily} gives it. */
+export function containerOf(family: string): Pick<ContainerIdentity, 'namespace' | 'name' | 'uid' | 'container'> {
+  const [namespace, name, uid, container] = JSON.parse(family);
+  return { namespace, name, uid, container };
 }
 
 function podSandboxFamily(identity: Pick<PodSandboxIdentity, 'namespace' | 'name' | 'uid'>): string {

@@ -20,6 +20,10 @@ export class HiddenContainers<Origin, Answer> {
     return this.#hidden.size;
   }
 
+  has(creation: Creation<Origin, Answer>): boolean {
+    return this.#hidden.has(creation);
+  }
+
   /** Whether one's id is not known yet, so that it can be told by its identity only. */
   get includesUnknownIds(): boolean {
     return this.#byName.size > 0;

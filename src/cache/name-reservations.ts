@@ -46,6 +46,10 @@ export class NameReservations<Origin, Answer> {
     return this.#wedged.size;
   }
 
+  isWedged(creation: Creation<Origin, Answer>): boolean {
+    return this.#wedged.has(creation);
+  }
+
   /**
    * @param error What the creation's upstream call was answered with.
    * @returns What has the name, where that is what was asked for; `again` where the creation is to be tried again; undefined where the

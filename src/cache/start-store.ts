@@ -5,7 +5,9 @@
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.js';
 import type { Admission } from '../throttle/admission.js';
+import type { AdmissionView } from '../throttle/admission-view.js';
 import type { Urgency } from '../throttle/work-queue.js';
+import type { StartView } from './creation-view.js';
 import { type DetachedCall, DroppedError, failureStep, untilAborted, WaiterLeftError } from './detached-call.js';
 import { DetachedCalls } from './detached-calls.js';
 import { onlyMatch } from './id-prefix.js';
@@ -96,6 +98,8 @@ export class Start<Origin, Answer> {
   watched: WatchedStart | undefined;
   /** What a repeat is answered with, once it went through. */
   replayable: Answer | undefined;
+  /** When it ended, in ms of the clock. */
+  endedMs: number | undefined;
   failedLooks = 0;
   /** Its container or pod sandbox was stopped or removed. */
   isOver = false;
@@ -234,6 +238,13 @@ export class StartStore<Origin, Answer> {
     return start && this.#progress(start);
   }
 
+  /** Every start that is in flight or held against a creation, as it is now. For people: it costs what there is. */
+  views(): readonly StartView[] {
+    this.#past.purgeStale();
+    const admission = this.#admission.view();
+    return [...this.#inFlight.values(), ...this.#past.values()].map((start) => this.#view(start, admission));
+  }
+
   /** Cuts short what runs upstream. */
   close(): void {
     this.#calls.close();
@@ -241,6 +252,27 @@ export class StartStore<Origin, Answer> {
 
   #step(step: StartStep, start: Start<Origin, Answer>, detail: Readonly<Record<string, unknown>> = {}): void {
     this.#observe(step, start, { ageMs: this.#clock.now() - start.call.begunMs, ...detail });
+  }
+
+  #view(start: Start<Origin, Answer>, { places, hungSinceMs }: AdmissionView): StartView {
+    const { containerId, identity, call, replayable, endedMs } = start;
+    const { begunMs, runningSinceMs, lastAskedMs, waiters, inFlight } = call;
+    const work = this.#calls.workOf(call);
+    const flying = runningSinceMs === undefined ? 'queued' : 'running';
+    const past = replayable === undefined ? 'unclear' : 'started';
+    return {
+      containerId,
+      family: identity?.family,
+      attempt: identity?.attempt,
+      state: inFlight ? flying : past,
+      begunMs,
+      stateSinceMs: endedMs ?? runningSinceMs ?? begunMs,
+      lastAskedMs,
+      waiters,
+      progress: inFlight ? this.#progress(start) : undefined,
+      place: work && places.get(work),
+      hungSinceMs: work && hungSinceMs.get(work),
+    };
   }
 
   #progress({ call }: Start<Origin, Answer>): Progress {
@@ -366,6 +398,7 @@ export class StartStore<Origin, Answer> {
 
   #succeeded(start: Start<Origin, Answer>, answer: Answer, waiters: number): void {
     this.#inFlight.delete(start.containerId);
+    start.endedMs = this.#clock.now();
     this.#step(waiters > 0 ? 'answered' : 'held', start, { waiters });
     if (start.isOver) {
       this.#leave(start);
@@ -379,6 +412,7 @@ export class StartStore<Origin, Answer> {
   #failed(start: Start<Origin, Answer>, error: unknown, waiters: number): void {
     const { containerId, watched, isDoubtful, isOver } = start;
     this.#inFlight.delete(containerId);
+    start.endedMs = this.#clock.now();
     this.#step(failureStep(error), start, { waiters, error });
     const neverRan = !isDoubtful && (error instanceof DroppedError || this.#runtime.isRefusal(error));
     if (watched === undefined || isOver || neverRan) {

@@ -622,3 +622,30 @@ t.test('once it is closed no timer is left, and what becomes held is removed at 
   t.match(detailOf('reaped'), { why: 'Holdfast ends' });
   t.equal(clock.pending, 0);
 });
+
+t.test('since when it is so is known of each state, and whether it is hidden', async (t) => {
+  const { lives, clock, queued, running } = setUp();
+  const creation = queued();
+  t.equal(creation.stateSinceMs, 1_000);
+  t.equal(lives.isHidden(creation), false);
+  await clock.advance(500);
+  const { creation: other, end } = running(container({ name: 'other' }));
+  t.equal(other.stateSinceMs, 1_500);
+  await clock.advance(500);
+  await end();
+  lives.on(other, 'answered with nobody waiting');
+  t.equal(other.stateSinceMs, 2_000);
+  t.equal(lives.isHidden(other), true);
+});
+
+t.test('what could not be removed is remembered with what it failed with', async (t) => {
+  const { lives, clock, runtime, held } = setUp();
+  const creation = await held();
+  t.same(lives.givenUpRemovals.all, []);
+  runtime.removalErrors = Array.from({ length: 5 }, () => new Error('busy'));
+  lives.become(creation, 'doomed', 'superseded');
+  await clock.advance(15_000);
+  t.same(lives.givenUpRemovals.all, [
+    { identity: creation.fingerprint.identity, id: 'c1', sinceMs: 16_000, error: new Error('busy') },
+  ]);
+});

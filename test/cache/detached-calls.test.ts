@@ -479,3 +479,20 @@ t.test('a call that has ended is let go of', async (t) => {
     t.equal(call.deref(), undefined);
   }
 });
+
+t.test('what a call is to the admission is told while it waits for its turn and while it runs', async (t) => {
+  const { calls, admission, open, job, runs } = setUp();
+  const [first, second] = [open('first'), open('second')];
+  t.equal(calls.workOf(first), undefined);
+  calls.queue(first, job({ kind: 'start' }));
+  calls.queue(second, job());
+  await settle();
+  t.equal(calls.workOf(first)?.kind, 'start');
+  const waiting = calls.workOf(second);
+  t.strictSame([...admission.view().places.keys()], [waiting]);
+  runs[0]?.end('made');
+  await settle();
+  t.equal(calls.workOf(first), undefined);
+  t.equal(calls.workOf(second), waiting, 'it runs now');
+  t.equal(admission.view().places.size, 0);
+});

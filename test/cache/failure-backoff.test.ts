@@ -38,7 +38,7 @@ function newBackoff({ maxEntries = 100 } = {}) {
   const clock = new ManualClock();
   const backoff = new FailureBackoff(clock, maxEntries);
   const fail = (fingerprint: Fingerprint, times: number) => {
-    for (let time = 0; time < times; time++) backoff.failed(fingerprint);
+    for (let time = 0; time < times; time++) backoff.failed(fingerprint, new Error('no network'));
   };
   return { clock, backoff, fail };
 }
@@ -166,4 +166,49 @@ t.test('no more requests are remembered than entries are allowed, the latest of 
   t.equal(backoff.of(container({ pod: 'a' })).failures, 0);
   t.equal(backoff.of(container({ pod: 'b' })).failures, 1);
   t.equal(backoff.of(container({ pod: 'c' })).failures, 1);
+});
+
+t.test('what has failed is told with when it is tried again and what was said last, until it succeeds', async (t) => {
+  const { clock, backoff, fail } = newBackoff();
+  const startMs = clock.now();
+  t.same(backoff.all, []);
+  t.equal(backoff.viewOf(podSandbox()), undefined);
+  fail(podSandbox(), 2);
+  await clock.advance(5_000);
+  fail(container(), 4);
+  backoff.failed(container(), 'odd');
+  const [first, second] = [
+    { identity: podSandbox().identity, count: 2, lastMs: startMs, nextMs: startMs, error: 'no network' },
+    { identity: container().identity, count: 5, lastMs: startMs + 5_000, nextMs: startMs + 13_000, error: 'odd' },
+  ];
+  t.same(backoff.all, [second, first]);
+  t.same(backoff.viewOf(podSandbox({ image: 'other' })), first, 'whatever it is asked for with');
+  backoff.succeeded(podSandbox());
+  t.same(backoff.all, [second]);
+  await clock.advance(10 * minuteMs + 1);
+  t.same(backoff.all, [], 'it is too long ago');
+});
+
+t.test('what is told of a failure is short', (t) => {
+  const { backoff } = newBackoff();
+  backoff.failed(podSandbox(), new Error('x'.repeat(10_000)));
+  t.equal(backoff.all[0]?.error, 'x'.repeat(300));
+  t.end();
+});
+
+t.test('failures that are forgotten are told, and the next try is at once', (t) => {
+  const { backoff, fail } = newBackoff();
+  fail(podSandbox(), 4);
+  fail(podSandbox({ pod: 'db' }), 4);
+  t.same(
+    backoff.forget(({ name }) => name === 'web'),
+    [podSandbox().identity],
+  );
+  t.strictSame(backoff.of(podSandbox()), { failures: 0, pauseMs: 0 });
+  t.equal(backoff.of(podSandbox({ pod: 'db' })).failures, 4);
+  t.same(
+    backoff.forget(({ name }) => name === 'web'),
+    [],
+  );
+  t.end();
 });

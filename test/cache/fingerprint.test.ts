@@ -1,6 +1,7 @@
 import t from 'tap';
 import {
   containerFamily,
+  containerOf,
   driftOf,
   fingerprintContainer,
   fingerprintPodSandbox,
@@ -514,5 +515,11 @@ t.test('pod sandboxes of another namespace, name or uid are another family, thos
   const families = [{}, { namespace: 'other' }, { name: 'other' }, { uid: 'other' }].map(familyOf);
   t.equal(new Set(families).size, 4);
   t.equal(familyOf({ attempt: 7 }), families[0]);
+  t.end();
+});
+
+t.test('a family says whose container it is', (t) => {
+  const identity = { namespace: 'n"', name: 'p,', uid: '', container: 'c' };
+  t.same(containerOf(containerFamily(identity)), identity);
   t.end();
 });

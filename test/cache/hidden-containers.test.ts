@@ -216,3 +216,14 @@ t.test('what stands in the way of a creation under its name is not taken for it'
   t.equal(hiding(creation).recognise(item('c1', created)), creation);
   t.end();
 });
+
+t.test('whether a container is hidden can be told of the container itself', (t) => {
+  const hidden = new HiddenContainers<string, string>();
+  const creation = lone(container());
+  t.equal(hidden.has(creation), false);
+  hidden.hide(creation);
+  t.equal(hidden.has(creation), true);
+  hidden.reveal(creation);
+  t.equal(hidden.has(creation), false);
+  t.end();
+});

@@ -77,7 +77,7 @@ t.test('18: a creation says what it waits for, and nothing once that is over', a
   const creation = lone(container());
   const error = new Error('device or resource busy');
   reserve(creation, error);
-  for (let n = 0; n < 3; n += 1) failures.failed(creation.fingerprint);
+  for (let n = 0; n < 3; n += 1) failures.failed(creation.fingerprint, new Error('no disk'));
   const failedMs = clock.now();
   const prepared = preparation.prepare(creation);
   t.same(creation.obstacle, { what: 'name', id: 'x', sinceMs: 5, error });
