@@ -137,6 +137,17 @@ export const pieces: readonly Piece[] = [
     tests: ['test/proxy/patience.test.ts', 'test/proxy/progress-text.test.ts'],
   },
   {
+    name: 'proxy-inspection',
+    folder: 'src/proxy',
+    files: ['creation-report.ts', 'inspection.ts', 'kubelet-signs.ts', 'runtime-probe.ts'],
+    tests: [
+      'test/proxy/kubelet-signs.test.ts',
+      'test/proxy/runtime-probe.test.ts',
+      'test/proxy/creation-report.test.ts',
+      'test/proxy/inspection.test.ts',
+    ],
+  },
+  {
     name: 'proxy-pod-logs',
     folder: 'src/proxy',
     files: ['pod-logs.ts', 'pod-log-links.ts'],

@@ -15,6 +15,7 @@ import type { Events } from './events.js';
 import type { Faults } from './faults.js';
 import type { Hiding } from './hiding.js';
 import type { RouterHandlers } from './http2/link.js';
+import type { KubeletSigns } from './kubelet-signs.js';
 import type { Relay } from './relay.js';
 import type { TakenCall } from './taken-call.js';
 import type { Turns } from './turns.js';
@@ -29,12 +30,13 @@ export interface CallPathParts {
   readonly relay: Relay;
   readonly faults: Faults;
   readonly turns: Turns;
+  readonly signs: KubeletSigns;
   readonly metrics: Metrics;
   readonly log: Logger;
 }
 
 export function callPath(parts: CallPathParts): RouterHandlers {
-  const { store, starts, creations, hiding, events, relay, faults, turns, metrics, log } = parts;
+  const { store, starts, creations, hiding, events, relay, faults, turns, signs, metrics, log } = parts;
 
   /** An id in a request shows that the downstream has what it names. */
   const noteUse = (method: Method, request: Buffer) => {
@@ -68,6 +70,7 @@ export function callPath(parts: CallPathParts): RouterHandlers {
       method.startsContainer ||
       method.events ||
       (method.reportsContainers && store.mayHide);
+    signs.note(method.name);
     metrics.calls.begun(method.name, taken ? 'taken' : 'passed');
     if (taken) return 'take';
     if (method.reportsContainers) return 'report';

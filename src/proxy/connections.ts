@@ -61,6 +61,7 @@ export class Connections {
     }
   }
 
+  /** How many there are. */
   get open(): number {
     return this.#links.size;
   }

@@ -15,6 +15,8 @@ import { Events } from './events.js';
 import { Faults } from './faults.js';
 import { Hiding } from './hiding.js';
 import type { RouterHandlers } from './http2/link.js';
+import { Inspection } from './inspection.js';
+import { KubeletSigns } from './kubelet-signs.js';
 import { LifeLog } from './life-log.js';
 import { newAdmission } from './new-admission.js';
 import { podLogLinks } from './pod-log-links.js';
@@ -34,6 +36,7 @@ export interface CoreDeps {
 export interface Core {
   readonly handlers: RouterHandlers;
   readonly admission: Admission;
+  readonly inspection: Inspection;
   /** Removes what is held, which a kubelet would take for containers of its own; resolves when nothing is left that can be removed. */
   removeHeld(): Promise<void>;
   /** Cuts short what runs upstream; the upstream itself stays open. */
@@ -85,13 +88,16 @@ export function newCore(config: HoldfastConfig, deps: CoreDeps): Core {
   const events: Events = new Events(store, upstream, relay, metrics, faults);
   const creations = new CreationCalls({ store, starts, relay, faults, logs, load, clock, metrics, log }, config);
   const hiding = new Hiding(store, upstream, relay, metrics, faults);
-  const handlers = callPath({ store, starts, creations, hiding, events, relay, faults, turns, metrics, log });
+  const signs = new KubeletSigns(clock);
+  const handlers = callPath({ store, starts, creations, hiding, events, relay, faults, turns, signs, metrics, log });
+  const inspection = new Inspection({ store, starts, admission, load, signs, clock, log }, config);
   metrics.observeStore(() => store.sizes);
   metrics.observeOldest(() => ({ ...store.oldest, start: starts.oldest }));
   metrics.observeSubscriptions(() => events.subscriptions);
   return {
     handlers,
     admission,
+    inspection,
     removeHeld: () => store.removeHeld(),
     close() {
       store.close();

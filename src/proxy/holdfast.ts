@@ -12,9 +12,11 @@ import { type Budgets, newBudgets } from './http2/budgets.js';
 import { Dialer } from './http2/dialer.js';
 import { openGrpcClient } from './http2/grpc-client.js';
 import { openLink } from './http2/link.js';
+import type { Inspection } from './inspection.js';
 import { listenOn, SocketListener } from './listen.js';
 import { listenOnPassed, type PassedListener, type PassedSocket } from './passed-socket.js';
 import { RuntimePresence } from './runtime-presence.js';
+import { type RuntimeHealth, RuntimeProbe } from './runtime-probe.js';
 import { watchSocket } from './socket-watch.js';
 
 export interface HoldfastDeps {
@@ -31,6 +33,11 @@ export interface HoldfastDeps {
 }
 
 export interface Holdfast {
+  readonly inspection: Inspection;
+  /** Asks the runtime for its version, for whoever wants to know whether it answers. */
+  runtimeHealth(): Promise<RuntimeHealth>;
+  /** Downstream connections that are open. */
+  readonly connections: number;
   /**
    * Stops accepting, lets unary calls in flight end and removes what is held (for `drainTimeoutMs` at most). A socket of its own is
    * removed; in one that was passed those who connect wait for its next process.
@@ -45,7 +52,7 @@ export async function startHoldfast(config: HoldfastConfig, deps: HoldfastDeps):
   const presence = new RuntimePresence(config.runtime, clock, log);
   const dialer = new Dialer(config.runtime, clock, presence);
   const upstream = openGrpcClient(dialer, clock);
-  const { handlers, removeHeld, close } = newCore(config, { log, clock, metrics, upstream, readPressure });
+  const { handlers, inspection, removeHeld, close } = newCore(config, { log, clock, metrics, upstream, readPressure });
   const connections = new Connections({
     clock,
     metrics,
@@ -79,7 +86,13 @@ export async function startHoldfast(config: HoldfastConfig, deps: HoldfastDeps):
   listener.on('error', (error) => log.error({ error: String(error) }, 'accept failed'));
   const stopWatching = listener instanceof SocketListener ? watchSocket(listener, { clock, log }) : () => {};
 
+  const probe = new RuntimeProbe(upstream, clock, () => presence.absentForMs);
   return {
+    inspection,
+    runtimeHealth: () => probe.ask(),
+    get connections() {
+      return connections.open;
+    },
     async close() {
       stopWatching();
       listener.close();

@@ -32,6 +32,11 @@ export class RuntimePresence implements PresenceEvents {
     this.#remindLater();
   }
 
+  /** How long it has not been there, in ms; undefined: it is, as far as is known. */
+  get absentForMs(): number | undefined {
+    return this.#absentSinceMs === undefined ? undefined : this.#absentMs;
+  }
+
   close(): void {
     this.#stopReminding();
   }
