@@ -2,7 +2,8 @@
 import { type DestinationStream, type Logger, pino, stdTimeFunctions } from 'pino';
 import type { Registry } from 'prom-client';
 import type { CommandModule } from 'yargs';
-import { type Admin, serveAdmin } from '../admin/http.js';
+import type { Endpoints } from '../admin/endpoints.js';
+import type { Served } from '../admin/routes.js';
 import { systemClock } from '../clock.js';
 import type { HoldfastConfig } from '../config/config.js';
 import type { Completions } from '../config/kinds.js';
@@ -99,15 +100,15 @@ export interface ServeDependencies {
   readonly log: Logger;
   readonly registry: Registry;
   /** Starts the proxy; `close` drains it within `drainTimeoutMs`. */
-  start(): Promise<{ close(): Promise<void> }>;
+  start(): Promise<{ close(): Promise<void> } & Served>;
   readonly host: Host;
 }
 
 /**
- * Serves until SIGTERM or SIGINT, then drains; metrics are served to the end. A second signal exits at once with code 1, and
+ * Serves until SIGTERM or SIGINT, then drains; metrics and the admin endpoint are served to the end. A second signal exits at once with code 1, and
  * so does anything thrown that nobody caught.
  *
- * @throws What kept the proxy or the admin endpoint from starting.
+ * @throws What kept the proxy from starting.
  */
 export async function serve(config: HoldfastConfig, { log, registry, start, host }: ServeDependencies): Promise<void> {
   const die = (error: unknown) => {
@@ -132,17 +133,23 @@ export async function serve(config: HoldfastConfig, { log, registry, start, host
   ] as const;
   for (const [event, listener] of listeners) host.on(event, listener);
 
-  let admin: Admin | undefined;
+  let endpoints: Endpoints | undefined;
   try {
-    if (config.metrics !== undefined) admin = await serveAdmin(config.metrics, registry);
     const holdfast = await start();
     log.info({ version, config }, 'serving');
+    // The kubelet does not wait for them.
+    if (config.admin !== undefined || config.metrics !== undefined) {
+      const { openEndpoints } = await import('../admin/endpoints.js');
+      const { listen, runtime } = config;
+      const facts = { version, node: process.version, pid: process.pid, listen, runtime, startedMs: Date.now() };
+      endpoints = await openEndpoints(config, { log, clock: systemClock, registry, facts, served: holdfast });
+    }
     const signal = await stopped;
     log.info({ signal, drainTimeoutMs: config.drainTimeoutMs }, 'draining');
     await holdfast.close();
     log.info('stopped');
   } finally {
-    await admin?.close();
+    await endpoints?.close();
     for (const [event, listener] of listeners) host.off(event, listener);
   }
 }

@@ -57,6 +57,10 @@ export interface HoldfastConfig {
   readonly creationBurst: number | undefined;
   readonly drainTimeoutMs: number;
   readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
+  /** Absolute path of the unix socket of the admin endpoint; undefined: there is none. */
+  readonly admin: string | undefined;
+  /** The group that may use it, by name or number; undefined: the owner alone may. */
+  readonly adminGroup: string | undefined;
   /** Where /metrics is served; undefined: nowhere. */
   readonly metrics: { readonly host: string; readonly port: number } | undefined;
 }

@@ -159,6 +159,12 @@ export const directory: Kind<string> = {
   parse: (text) => (text.startsWith('/') && !text.includes('\0') ? resolve(text) : undefined),
 };
 
+/** A group of the machine. Source: groupadd(8). */
+export const group: Kind<string> = {
+  allowed: 'the name or number of a group',
+  parse: (text) => (/^(?:\d{1,10}|[a-z_][a-z0-9_-]{0,31})$/i.test(text) ? text : undefined),
+};
+
 /** What Kubernetes calls a DNS label: names of namespaces and of runtime handlers are ones. Source: RFC 1123. */
 const dnsLabel = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
 

@@ -15,6 +15,7 @@ import {
   endpoint,
   fileMode,
   flag,
+  group,
   handlerLimit,
   type Kind,
   listOf,
@@ -288,12 +289,28 @@ export const options: OptionTable = {
     default: 'info',
     description: 'Least severe level to log: fatal, error, warn, info, debug or trace. Logs are JSON lines on stdout',
   },
+  admin: {
+    name: 'admin',
+    group: 'Logs and metrics',
+    kind: endpoint,
+    defaultText: 'off',
+    description:
+      'Unix socket for metrics, health, `holdfast status` and profiles, for root alone: unix:///run/holdfast/admin.sock',
+  },
+  adminGroup: {
+    name: 'admin-group',
+    group: 'Logs and metrics',
+    kind: group,
+    defaultText: 'none',
+    description: 'Group that may use --admin too, by name or number. A heap profile shows whatever is in memory',
+  },
   metrics: {
     name: 'metrics',
     group: 'Logs and metrics',
     kind: address,
     defaultText: 'off',
-    description: 'ADDR:PORT to serve Prometheus metrics on, at /metrics: 127.0.0.1:9090, [::1]:9090 or :9090',
+    description:
+      'ADDR:PORT to serve Prometheus metrics on, at /metrics, and /healthz and /readyz: 127.0.0.1:9090, [::1]:9090 or :9090',
   },
 };
 

@@ -52,6 +52,14 @@ export function resolveConfig(sources: Sources): HoldfastConfig {
       `--listen ${config.listen} and --runtime ${config.runtime} are the same socket: Holdfast would be its own runtime`,
     );
   }
+  for (const [name, socket] of [['listen', config.listen] as const, ['runtime', config.runtime] as const]) {
+    if (config.admin !== undefined && isSameSocket(config.admin, socket)) {
+      throw new ConfigError(`--admin ${config.admin} and --${name} ${socket} are the same socket`);
+    }
+  }
+  if (config.adminGroup !== undefined && config.admin === undefined) {
+    throw new ConfigError(`--admin-group ${config.adminGroup} means nothing without --admin`);
+  }
   return Object.freeze(config);
 }
 

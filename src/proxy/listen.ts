@@ -243,7 +243,7 @@ function setAside(path: string, own: FileId | undefined): () => void {
  * Makes the directory of a file, and those above it. One by one, since `recursive` never returns, in Node 20 to 24, where the
  * kernel says ENOENT for a directory in one that is there, as procfs does.
  */
-function makeDirectory(path: string): void {
+export function makeDirectory(path: string): void {
   const directory = dirname(path);
   try {
     const missing: string[] = [];
@@ -272,7 +272,8 @@ function mkdirUnlessThere(path: string): void {
   }
 }
 
-async function removeStale(path: string): Promise<void> {
+/** @throws {ListenError} Something else is there, or somebody answers. */
+export async function removeStale(path: string): Promise<void> {
   let found: Stats | undefined;
   try {
     found = unlessMissing(() => lstatSync(path));

@@ -2,12 +2,20 @@ import { EventEmitter } from 'node:events';
 import { createServer } from 'node:net';
 import { Registry } from 'prom-client';
 import t from 'tap';
+import type { Served } from '../../src/admin/routes.js';
 import { createLog, type ServeDependencies, serve } from '../../src/commands/serve.js';
 import type { HoldfastConfig } from '../../src/config/config.js';
 import { defaults } from '../../src/config/defaults.js';
 import { settle } from '../support/manual-clock.js';
 
 const config: HoldfastConfig = { ...defaults, listen: '/run/a.sock', runtime: '/run/b.sock' };
+
+/** What nobody asks for here. */
+const served = {
+  inspection: { creations: () => t.fail(), summary: () => t.fail(), forget: () => t.fail() },
+  connections: 0,
+  runtimeHealth: async () => ({ answers: true }),
+} as unknown as Served;
 
 /** A process that records its exit codes, a proxy that is closed by hand, and the log lines so far. */
 function stage() {
@@ -25,7 +33,12 @@ function stage() {
       finishDrain = resolve;
     });
   };
-  const dependencies: ServeDependencies = { log, registry: new Registry(), host, start: async () => ({ close }) };
+  const dependencies: ServeDependencies = {
+    log,
+    registry: new Registry(),
+    host,
+    start: async () => ({ close, ...served }),
+  };
   return { host, lines, dependencies, finishDrain: () => finishDrain(), isClosing: () => closing };
 }
 
@@ -112,17 +125,13 @@ t.test('a proxy that cannot start fails the command and frees the metrics port',
 t.test('metrics are served while it drains and not after', async (t) => {
   const { host, dependencies, finishDrain, isClosing } = stage();
   const port = await freePort();
-  let started = () => {};
-  const starting = new Promise<void>((resolve) => {
-    started = resolve;
-  });
-  const start = () => {
-    started();
-    return dependencies.start();
-  };
-  const running = serve({ ...config, metrics: { host: '127.0.0.1', port } }, { ...dependencies, start });
-  await starting;
-  await settle();
+  const running = serve({ ...config, metrics: { host: '127.0.0.1', port } }, dependencies);
+  const isServed = () =>
+    fetch(`http://127.0.0.1:${port}/metrics`).then(
+      ({ ok }) => ok,
+      () => false,
+    );
+  while (!(await isServed())) await settle();
   host.emit('SIGTERM', 'SIGTERM');
   await settle();
   t.ok(isClosing());
