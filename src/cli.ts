@@ -37,6 +37,21 @@ export function commandsFor({ env, stdout }: Pick<Io, 'env' | 'stdout'>): readon
   const commands: CommandModule[] = [
     serveCommand(env),
     loadedLater(
+      'status [pod]',
+      'Say why a pod is stuck: what is queued, running, held or failing on this node',
+      async () => (await import('./commands/status.js')).statusCommand,
+    ),
+    loadedLater(
+      'forget <pod>',
+      'Have what is remembered of a pod forgotten, as far as that is safe',
+      async () => (await import('./commands/forget.js')).forgetCommand,
+    ),
+    loadedLater(
+      'sidecar',
+      'Serve metrics and health over TCP, from the admin socket',
+      async () => (await import('./commands/sidecar.js')).sidecarCommand,
+    ),
+    loadedLater(
       'demo',
       'Show on a simulated slow node what Holdfast does; takes about ten seconds',
       async () => (await import('./commands/demo.js')).demoCommand,
