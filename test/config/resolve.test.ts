@@ -311,3 +311,17 @@ t.test('a socket that was passed is the one to listen on, whatever names it', as
   });
   t.throws(() => resolveConfig({ argv: { runtime: passed }, env: {}, passed }), { message: /are the same socket/ });
 });
+
+t.test('the admin socket is one of its own, and a group is for it alone', (t) => {
+  const sockets = { listen: '/run/l.sock', runtime: '/run/r.sock' };
+  const resolved = (argv: Record<string, string>) => resolveConfig({ argv: { ...sockets, ...argv }, env: {} });
+  t.match(resolved({ admin: 'unix:///run/a.sock', 'admin-group': 'adm' }), { admin: '/run/a.sock', adminGroup: 'adm' });
+  t.throws(
+    () => resolved({ admin: '/run/l.sock' }),
+    /--admin \/run\/l.sock and --listen \/run\/l.sock are the same socket/,
+  );
+  t.throws(() => resolved({ admin: '/run/r.sock' }), /--admin \/run\/r.sock and --runtime/);
+  t.throws(() => resolved({ 'admin-group': '0' }), /--admin-group 0 means nothing without --admin/);
+  t.throws(() => resolved({ admin: '/run/a.sock', 'admin-group': 'a:b' }), /--admin-group: "a:b" is not allowed/);
+  t.end();
+});
