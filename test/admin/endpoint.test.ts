@@ -34,10 +34,9 @@ t.test('profiles are what DevTools reads, one at a time, and the log level goes 
   t.ok(profile.samples.length > 0 && profile.samples.every((id: number) => ids.has(id)));
   t.ok(profile.nodes.every(({ children = [] }: { children?: number[] }) => children.every((id) => ids.has(id))));
 
-  const both = await Promise.all([
-    askAdmin(admin, '/debug/pprof/profile?seconds=2', undefined, patientMs),
-    askAdmin(admin, '/debug/pprof/heap', undefined, patientMs),
-  ]);
+  const both = await Promise.all(
+    [1, 1].map((seconds) => askAdmin(admin, `/debug/pprof/profile?seconds=${seconds}`, undefined, patientMs)),
+  );
   t.same(both.map(({ status }) => status).sort(), [200, 409]);
 
   const { text } = await askAdmin(admin, '/debug/pprof/heap', undefined, patientMs);
