@@ -1,0 +1,145 @@
+/**
+ * The files of a node, below `/` or below the folder where a container or a test has them. Knows how to change one so that there is
+ * always a whole one, and nothing of what is in them.
+ */
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  existsSync,
+  fsyncSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  type Stats,
+  statSync,
+  symlinkSync,
+  writeSync,
+} from 'node:fs';
+import path from 'node:path';
+
+export class NodeFiles {
+  readonly root: string;
+
+  /** @param root `/`, or a folder that is the root of the node's files. */
+  constructor(root: string) {
+    this.root = path.resolve(root);
+  }
+
+  /** @param file As the node names it. Its /var/run is /run, which as a link would lead out of `root`. */
+  real(file: string): string {
+    return path.join(this.root, file.replace(/^\/var\/run(?=\/|$)/, '/run'));
+  }
+
+  /** @returns undefined where there is no such file. */
+  bytes(file: string): Buffer | undefined {
+    try {
+      return readFileSync(this.real(file));
+    } catch (error) {
+      if (isAbsent(error)) return undefined;
+      throw error;
+    }
+  }
+
+  /** @returns undefined where there is no such file. */
+  text(file: string): string | undefined {
+    return this.bytes(file)?.toString();
+  }
+
+  /** @returns The names in a folder, in alphanumeric order; none where there is no such folder. */
+  names(folder: string): string[] {
+    try {
+      return readdirSync(this.real(folder)).sort();
+    } catch (error) {
+      if (isAbsent(error)) return [];
+      throw error;
+    }
+  }
+
+  has(file: string): boolean {
+    return existsSync(this.real(file));
+  }
+
+  /** Follows links. */
+  stat(file: string): Stats | undefined {
+    return statSync(this.real(file), { throwIfNoEntry: false });
+  }
+
+  /** @returns What a symbolic link says; undefined where there is none. */
+  linkTarget(file: string): string | undefined {
+    const real = this.real(file);
+    return lstatSync(real, { throwIfNoEntry: false })?.isSymbolicLink() === true ? readlinkSync(real) : undefined;
+  }
+
+  /**
+   * Puts a whole file in the place of the one that is there, or makes it, with its folder. Owner and mode stay; a link to a file stays
+   * a link.
+   *
+   * @param mode Of a new file, and with `forced` of one that is there.
+   */
+  write(file: string, content: string | Buffer, mode = 0o644, forced = false): void {
+    let real = this.real(file);
+    mkdirSync(path.dirname(real), { recursive: true });
+    if (this.linkTarget(file) !== undefined && existsSync(real)) real = realpathSync(real);
+    const old = statSync(real, { throwIfNoEntry: false });
+    const temporary = path.join(path.dirname(real), `.${path.basename(real)}.holdfast-${process.pid}`);
+    const descriptor = openSync(temporary, 'w', 0o600);
+    try {
+      const bytes = Buffer.from(content);
+      for (let written = 0; written < bytes.length; ) written += writeSync(descriptor, bytes, written);
+      fsyncSync(descriptor);
+    } finally {
+      closeSync(descriptor);
+    }
+    if (old !== undefined) chownSync(temporary, old.uid, old.gid);
+    chmodSync(temporary, old === undefined || forced ? mode : old.mode & 0o7777);
+    renameSync(temporary, real);
+    syncFolder(path.dirname(real));
+  }
+
+  /** Makes a symbolic link, in the place of one that is there. */
+  link(file: string, target: string): void {
+    const real = this.real(file);
+    mkdirSync(path.dirname(real), { recursive: true });
+    const temporary = `${real}.holdfast-${process.pid}`;
+    symlinkSync(target, temporary);
+    renameSync(temporary, real);
+  }
+
+  rename(from: string, to: string): void {
+    renameSync(this.real(from), this.real(to));
+    syncFolder(path.dirname(this.real(to)));
+  }
+
+  /** A file, a link or a folder with what is in it; harmless where it is not there. */
+  remove(file: string): void {
+    rmSync(this.real(file), { recursive: true, force: true });
+  }
+
+  /** A folder that has something in it stays. */
+  removeEmptyFolder(folder: string): void {
+    if (this.stat(folder) !== undefined && this.names(folder).length === 0) rmdirSync(this.real(folder));
+  }
+}
+
+/** What was renamed into it is there after a power cut, too. */
+function syncFolder(folder: string): void {
+  const descriptor = openSync(folder, 'r');
+  try {
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+function isAbsent(error: unknown): boolean {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  return code === 'ENOENT' || code === 'ENOTDIR';
+}
