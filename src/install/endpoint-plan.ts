@@ -133,7 +133,11 @@ export function isOwnName(file: string): boolean {
 
 /** @returns A name in the folder that comes behind all others there. */
 function lastName(folder: string, others: readonly string[]): string {
-  const last = others.filter((name) => !isOwnName(name)).sort().at(-1) ?? '';
+  const last =
+    others
+      .filter((name) => !isOwnName(name))
+      .sort()
+      .at(-1) ?? '';
   const usual = ['99-holdfast.conf', 'zz-holdfast.conf'].find((name) => name > last);
   return `${folder}/${usual ?? `${last.replace(/\.conf$/, '')}~holdfast.conf`}`;
 }

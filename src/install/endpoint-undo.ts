@@ -29,7 +29,8 @@ export function undoChange(change: Undone, current: string | undefined): Undo {
   const { before, after, previous, endpoint, fallback } = change;
   if (current === before) return { kind: 'nothing' };
   if (current === undefined) return { kind: 'leave', why: 'it is not there any more' };
-  if (current === after) return before === undefined ? { kind: 'remove' } : { kind: 'write', text: before, byHand: false };
+  if (current === after)
+    return before === undefined ? { kind: 'remove' } : { kind: 'write', text: before, byHand: false };
   if (change.kind === 'config') return undoConfig(change, current);
   if (!current.includes(endpoint)) return { kind: 'leave', why: 'the endpoint in it is not that of Holdfast any more' };
   return { kind: 'write', text: current.replaceAll(endpoint, () => previous ?? fallback), byHand: true };

@@ -45,7 +45,7 @@ export function refuseImpossible(files: NodeFiles, acceptUnsupported: boolean): 
   }
   if (id === 'cos' && !acceptUnsupported) {
     throw new Refusal(
-      "this is Container-Optimized OS, where GKE supports no endpoint but its own",
+      'this is Container-Optimized OS, where GKE supports no endpoint but its own',
       'add --accept-unsupported to do it all the same; a new node image takes it away again',
     );
   }

@@ -63,7 +63,10 @@ export function digest(content: string | Buffer): string {
 /** Copies what the planned changes find and what they leave, for people, for `uninstall` and for the revert. */
 export function backUp(files: NodeFiles, changes: readonly EndpointChange[], folder: string): RecordedChange[] {
   return changes.map(({ file, kind, previous, before, after }) => {
-    const copy = { before: before === undefined ? undefined : `${folder}/before${file}`, after: `${folder}/after${file}` };
+    const copy = {
+      before: before === undefined ? undefined : `${folder}/before${file}`,
+      after: `${folder}/after${file}`,
+    };
     // A kubelet's configuration may name credentials.
     if (copy.before !== undefined) files.write(copy.before, before ?? '', 0o600);
     files.write(copy.after, after, 0o600);

@@ -28,7 +28,10 @@ export interface Reverting {
 }
 
 /** @param changes In the order in which they are made; they are undone in the opposite one. */
-export function revertScript(changes: readonly RecordedChange[], { kubeletUnit, endpoint, fallback }: Reverting): string {
+export function revertScript(
+  changes: readonly RecordedChange[],
+  { kubeletUnit, endpoint, fallback }: Reverting,
+): string {
   const calls = [...changes].reverse().map(({ file, kind, previous, before, after }) => {
     if (before !== undefined) return `put_back ${[file, before, after, previous ?? fallback].map(quoted).join(' ')}`;
     return `take_away ${[file, after, kind === 'config' ? '' : (previous ?? fallback)].map(quoted).join(' ')}`;
