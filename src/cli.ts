@@ -37,6 +37,17 @@ export function commandsFor({ env, stdout }: Pick<Io, 'env' | 'stdout'>): readon
   const commands: CommandModule[] = [
     serveCommand(env),
     loadedLater(
+      'install',
+      'Put Holdfast on this node and the kubelet behind it; it comes back by itself if it does not do well there',
+      async () => (await import('./commands/install.js')).installCommand(stdout),
+    ),
+    loadedLater('uninstall', 'Send the kubelet back to the runtime, and take Holdfast off this node', async () =>
+      (await import('./commands/uninstall.js')).uninstallCommand(stdout),
+    ),
+    loadedLater('check', 'Say of this node what is well, what is not, and what to do', async () =>
+      (await import('./commands/check.js')).checkCommand(stdout),
+    ),
+    loadedLater(
       'status [pod]',
       'Say why a pod is stuck: what is queued, running, held or failing on this node',
       async () => (await import('./commands/status.js')).statusCommand,
