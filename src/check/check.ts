@@ -197,13 +197,14 @@ async function service({ machine, isInstalled }: Scene): Promise<Found | undefin
 
 async function socketUnit({ machine, isInstalled }: Scene): Promise<Found | undefined> {
   const unit = 'holdfast.socket';
+  const again = 'holdfast install --stage units';
   if (!isInstalled) return undefined;
   const state = await unitState(machine, unit, 'ActiveState', 'UnitFileState');
+  if (!machine.files.has(`${paths.units}/${unit}`)) {
+    return warn(`there is no ${unit}: nothing keeps the socket while Holdfast starts anew`, again);
+  }
   if (state.ActiveState !== 'active') {
-    return fail(
-      `${unit} is ${state.ActiveState || 'not there'}: nothing keeps the socket while Holdfast starts anew`,
-      'holdfast install --stage units',
-    );
+    return fail(`${unit} is ${state.ActiveState}: nothing keeps the socket while Holdfast starts anew`, again);
   }
   return state.UnitFileState === 'enabled'
     ? ok(`${unit} is active and starts at boot`)
