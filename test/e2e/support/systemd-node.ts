@@ -39,7 +39,7 @@ export interface NodeOptions {
 /** Why there can be no such node here. */
 export function missingSystemd(): string | undefined {
   if (process.getuid?.() !== 0) return 'needs root';
-  return missingPrograms('/lib/systemd/systemd', 'unshare', 'nsenter', 'ip', 'systemd-run');
+  return missingPrograms('/lib/systemd/systemd', 'setpriv', 'unshare', 'nsenter', 'ip', 'systemd-run');
 }
 
 /** Boots a node, which ends with the test. */
@@ -108,7 +108,9 @@ export class SystemdNode {
   }
 
   async boot(): Promise<void> {
-    const started = spawn('bash', [`${sources}/boot.sh`, this.state, `${this.state}/units`, repository]);
+    // It ends with this process, whatever ends that.
+    const boot = ['bash', `${sources}/boot.sh`, this.state, `${this.state}/units`, repository];
+    const started = spawn('setpriv', ['--pdeathsig', 'KILL', ...boot]);
     this.#process = started;
     for (const stream of [started.stdout, started.stderr]) {
       stream.on('data', (chunk: Buffer) => {

@@ -4,7 +4,7 @@
 # there: its systemd-tmpfiles would empty the machine's /tmp.
 set -e
 for h in /sys/fs/cgroup/*/; do mkdir -p "$h/holdfast-node" && echo $$ > "$h/holdfast-node/cgroup.procs"; done 2>/dev/null || true
-exec unshare --pid --fork --mount --uts --ipc --cgroup --net --mount-proc --propagation private /bin/bash -ec '
+exec unshare --kill-child --pid --fork --mount --uts --ipc --cgroup --net --mount-proc --propagation private /bin/bash -ec '
 state=$0 units=$1 repository=$2
 ip link set lo up
 for folder in etc opt usr/local var/lib; do
