@@ -58,9 +58,10 @@ export function serveCommand(env: Environment): CommandModule {
       const start = async () => {
         const holdfast = await startHoldfast(config, { log, metrics, passed });
         warmUp(systemClock).catch((error) => log.warn({ error: String(error) }, 'warm-up failed'));
-        if (env.NOTIFY_SOCKET === undefined) return holdfast;
+        if (env.NOTIFY_SOCKET === undefined) return { served: holdfast, close: () => holdfast.close() };
         const { announce } = await import('../systemd/service.js');
-        return announce(holdfast, env, { config, log, clock: systemClock });
+        const { close } = announce(holdfast, env, { config, log, clock: systemClock });
+        return { served: holdfast, close };
       };
       const host: Host = {
         on: (event, listener) => process.on(event, listener),
@@ -100,13 +101,13 @@ export interface ServeDependencies {
   readonly log: Logger;
   readonly registry: Registry;
   /** Starts the proxy; `close` drains it within `drainTimeoutMs`. */
-  start(): Promise<{ close(): Promise<void> } & Served>;
+  start(): Promise<{ readonly served: Served; close(): Promise<void> }>;
   readonly host: Host;
 }
 
 /**
- * Serves until SIGTERM or SIGINT, then drains; metrics and the admin endpoint are served to the end. A second signal exits at once with code 1, and
- * so does anything thrown that nobody caught.
+ * Serves until SIGTERM or SIGINT, then drains; metrics and the admin endpoint are served to the end. A second signal exits at once with
+ * code 1, and so does anything thrown that nobody caught.
  *
  * @throws What kept the proxy from starting.
  */
@@ -135,18 +136,18 @@ export async function serve(config: HoldfastConfig, { log, registry, start, host
 
   let endpoints: Endpoints | undefined;
   try {
-    const holdfast = await start();
+    const { served, close } = await start();
     log.info({ version, config }, 'serving');
     // The kubelet does not wait for them.
     if (config.admin !== undefined || config.metrics !== undefined) {
       const { openEndpoints } = await import('../admin/endpoints.js');
       const { listen, runtime } = config;
       const facts = { version, node: process.version, pid: process.pid, listen, runtime, startedMs: Date.now() };
-      endpoints = await openEndpoints(config, { log, clock: systemClock, registry, facts, served: holdfast });
+      endpoints = await openEndpoints(config, { log, clock: systemClock, registry, facts, served });
     }
     const signal = await stopped;
     log.info({ signal, drainTimeoutMs: config.drainTimeoutMs }, 'draining');
-    await holdfast.close();
+    await close();
     log.info('stopped');
   } finally {
     await endpoints?.close();

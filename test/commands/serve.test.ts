@@ -37,7 +37,7 @@ function stage() {
     log,
     registry: new Registry(),
     host,
-    start: async () => ({ close, ...served }),
+    start: async () => ({ close, served }),
   };
   return { host, lines, dependencies, finishDrain: () => finishDrain(), isClosing: () => closing };
 }
