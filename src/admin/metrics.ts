@@ -1,6 +1,7 @@
 /** Every counter and gauge Holdfast keeps, in prom-client's registry; the only module that knows their names. */
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { OldestMs, Stage } from '../cache/oldest.js';
+import { callNames } from '../cri/methods.js';
 import { CallCounts } from './call-counts.js';
 import { observeProcess } from './process-metrics.js';
 
@@ -182,6 +183,7 @@ export class Metrics {
       for (const counter of [reaped, drift, removalsGivenUp, wedges, tooLarge]) counter.inc({ kind }, 0);
     }
     givenUp.inc({ kind: 'podSandbox' }, 0);
+    for (const method of [...callNames, 'other']) this.faults.inc({ method }, 0);
     for (const name of classes) this.admissionWait.zero({ class: name });
     for (const peer of peers) {
       this.violations.inc({ peer }, 0);
