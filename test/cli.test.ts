@@ -58,7 +58,7 @@ t.test('without a command the help goes to stderr and the run has failed', async
 
 const misunderstood: [what: string, args: string[], said: RegExp][] = [
   ['a mistyped command', ['srve'], /unknown command srve; did you mean serve\?/],
-  ['a command like no other', ['fly'], /unknown command fly; there are serve, demo, bench, /],
+  ['a command like no other', ['fly'], /unknown command fly; there are serve, install, uninstall, check, /],
   ['a mistyped option', [...serve, '--hold-tll', '1m'], /unknown option --hold-tll; did you mean --hold-ttl\?/],
   ['an option in camel case', [...serve, '--holdTtl=1m'], /unknown option --holdTtl; did you mean --hold-ttl\?/],
   [
@@ -72,7 +72,7 @@ const misunderstood: [what: string, args: string[], said: RegExp][] = [
     /unknown option --constructor; holdfast serve --help lists/,
   ],
   ['a mistyped option without a command', ['--verzion'], /unknown option --verzion; did you mean --version\?/],
-  ['options without a command', ['--listen', '/l'], /a command is missing: serve, demo, bench, .*before all options/],
+  ['options without a command', ['--listen', '/l'], /a command is missing: serve, install, .*before all options/],
   ['an option before its command', ['--link-logs', 'serve'], /--link-logs belongs behind the command/],
   ['a command that is a property of every object', ['constructor'], /unknown command constructor; there are/],
   ['an argument too many', [...serve, 'more'], /more: an argument too many/],

@@ -42,8 +42,19 @@ COMP_WORDS=(holdfast ${words.map((word) => `'${word}'`).join(' ')}) COMP_CWORD=$
 _holdfast
 printf '%s\\n' "\${COMPREPLY[@]}"`,
     ).slice(1);
-  t.strictSame(complete('s'), ['serve']);
-  t.match(complete(''), ['serve', 'demo', 'bench', 'completion']);
+  t.strictSame(complete('s'), ['serve', 'status', 'sidecar']);
+  t.match(complete(''), [
+    'serve',
+    'install',
+    'uninstall',
+    'check',
+    'status',
+    'forget',
+    'sidecar',
+    'demo',
+    'bench',
+    'completion',
+  ]);
   t.strictSame(complete('--he'), ['--help']);
   t.strictSame(complete('serve', '--hold'), ['--hold-ttl']);
   t.strictSame(
@@ -55,7 +66,7 @@ printf '%s\\n' "\${COMPREPLY[@]}"`,
   t.strictSame(complete('serve', '--on-drift', '='), ['keep', 'recreate']);
   t.strictSame(complete('serve', '--on-drift=r'), ['--on-drift=recreate'], 'where = does not break words');
   t.strictSame(complete('serve', '--hold-ttl', ''), [], 'nothing, rather than file names, for a duration');
-  t.strictSame(complete('serve', '--link-logs', 'true', '--adm'), ['--admission']);
+  t.strictSame(complete('serve', '--link-logs', 'true', '--admis'), ['--admission']);
   t.strictSame(complete('bench', '--scenario', 'slow-c'), ['slow-cni', 'slow-create']);
   t.strictSame(complete('bench', '--scenario', 'my'), ['my node.yaml']);
   t.strictSame(complete('serve', '--config', ''), ['my node.yaml']);
