@@ -92,8 +92,8 @@ export const breaks: readonly Break[] = [
     claim: 'StopContainer through the proxy keeps the finished start',
     change: {
       file: 'src/proxy/call-path.ts',
-      text: 'starts.ended(ended.kind, ended.id);',
-      by: '',
+      text: 'starts.ended(ended.kind, ended.id)',
+      by: 'undefined',
       tests: ['test/rules/starts.test.ts', 'test/proxy/call-path.test.ts'],
     },
   },

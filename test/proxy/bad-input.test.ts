@@ -1,6 +1,7 @@
 /** What Holdfast does with requests and answers that are not as they should be. */
 import * as grpc from '@grpc/grpc-js';
 import t from 'tap';
+import { counted } from '../support/counted.js';
 import { encodeMessage } from '../support/cri-client.js';
 import { Rig } from '../support/rig.js';
 
@@ -43,7 +44,7 @@ t.test('a runtime that never answers ends at the creation timeout, told to the w
   await rig.step('started', 'podSandbox');
   await rig.clock.advance(rig.config.creationTimeoutMs);
   await rejected;
-  const [timedOut] = (await rig.metrics.creations.get()).values;
+  const [timedOut] = await counted(rig.metrics.creations);
   t.match(timedOut, { labels: { outcome: 'timed out' }, value: 1 });
 });
 

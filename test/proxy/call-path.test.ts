@@ -1,12 +1,13 @@
 /** What is forwarded as it came, what is looked at and what is taken, and what is told of peers that misbehave. */
 import t, { type Test } from 'tap';
-import { Metrics } from '../../src/admin/metrics.js';
+import { CallCounts } from '../../src/admin/call-counts.js';
 import { CreationStore } from '../../src/cache/creation-store.js';
 import { StartStore } from '../../src/cache/start-store.js';
 import { Events } from '../../src/proxy/events.js';
 import { Relay } from '../../src/proxy/relay.js';
 import { Turns } from '../../src/proxy/turns.js';
 import { breakMethod } from '../support/break-method.js';
+import { counted } from '../support/counted.js';
 import { encodeMessage } from '../support/cri-client.js';
 import { settle } from '../support/manual-clock.js';
 import {
@@ -263,7 +264,7 @@ function broken(t: Test, prototype: object, name: string) {
 }
 
 const faultsIn = async ({ metrics }: ReturnType<typeof stage>) =>
-  Object.fromEntries((await metrics.faults.get()).values.map(({ labels, value }) => [labels.method, value]));
+  Object.fromEntries((await counted(metrics.faults)).map(({ labels, value }) => [labels.method, value]));
 
 t.test('a call that meets a fault before anything is done for it goes to the runtime as it came', async (t) => {
   broken(t, Turns.prototype, 'next');
@@ -307,7 +308,7 @@ t.test('where it cannot be told what to do with a call it is passed', async (t) 
   t.equal(rig.decide('ListContainers'), 'pass');
   t.equal(rig.handlers.takesLate?.(), false);
   t.same(await faultsIn(rig), { ListContainers: 1, other: 1 });
-  const counting = breakMethod(Metrics.prototype, 'countCall');
+  const counting = breakMethod(CallCounts.prototype, 'begun');
   t.equal(rig.decide('AddedLater'), 'pass');
   counting.mend();
   t.same(await faultsIn(rig), { ListContainers: 1, other: 2 });

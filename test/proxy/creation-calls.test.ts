@@ -19,6 +19,7 @@ import {
   type UpstreamCallOptions,
   UpstreamStatusError,
 } from '../../src/proxy/upstream.js';
+import { counted } from '../support/counted.js';
 import { encodeMessage, KubeletPod, type PodOptions } from '../support/cri-client.js';
 import { ManualClock, settle } from '../support/manual-clock.js';
 
@@ -273,11 +274,11 @@ t.test('a container shows that its pod sandbox is somebody’s, a pod sandbox sh
 t.test('a request too large to be compared is counted, by kind', async (t) => {
   const { metrics, calls, call, containerRequest } = setUp(t);
   void calls.create(call(containerRequest()).taken, 'container');
-  t.equal((await metrics.tooLarge.get()).values.length, 0);
+  t.equal((await counted(metrics.tooLarge)).length, 0);
   // An empty port mapping of the pod sandbox's config, as often as a request is read at the most.
   const config = encodeMessage('CreateContainerRequest', { sandbox_config: { port_mappings: Array(65_537).fill({}) } });
   void calls.create(call(Buffer.concat([containerRequest(), config])).taken, 'container');
-  t.match((await metrics.tooLarge.get()).values, [{ labels: { kind: 'container' }, value: 1 }]);
+  t.match(await counted(metrics.tooLarge), [{ labels: { kind: 'container' }, value: 1 }]);
 });
 
 for (const delivered of [true, false]) {
@@ -404,7 +405,7 @@ t.test('a waiter counts until it is told, and is told once', async (t) => {
   t.equal(await waiting('podSandbox'), 0);
   t.equal(clock.pending, 0);
   t.same(asked[0]?.settled, []);
-  t.match((await metrics.told.get()).values, [{ labels: { kind: 'podSandbox', waits_for: 'unknown' }, value: 1 }]);
+  t.match(await counted(metrics.told), [{ labels: { kind: 'podSandbox', waits_for: 'unknown' }, value: 1 }]);
   t.match(lines, [
     {
       ...{ level: 30, msg: 'waiter told', told: message, kind: 'podSandbox' },
@@ -439,10 +440,10 @@ t.test('a waiter is told what it waits for, and that is counted', async (t) => {
   await told(created);
   t.match(stuck.sent, [{ code: 4, message: /will not get free by itself/ }]);
 
-  t.match((await metrics.told.get()).values, [
+  t.match(await counted(metrics.told), [
     { labels: { kind: 'podSandbox', waits_for: 'running' }, value: 1 },
-    { labels: { kind: 'start', waits_for: 'queued' }, value: 1 },
     { labels: { kind: 'container', waits_for: 'name' }, value: 1 },
+    { labels: { kind: 'start', waits_for: 'queued' }, value: 1 },
   ]);
   t.match(lines, [
     { kind: 'podSandbox', name: 'web-0' },
@@ -459,7 +460,7 @@ t.test('who has left is told nothing', async (t) => {
   await done;
   t.same(sent, []);
   t.same(lines, []);
-  t.equal((await metrics.told.get()).values.length, 0);
+  t.equal((await counted(metrics.told)).length, 0);
   t.equal(await waiting('podSandbox'), 0);
   t.equal(clock.pending, 0);
 });
@@ -490,7 +491,7 @@ for (const kind of ['podSandbox', 'start'] as const) {
       t.same(rig.passedOn, [{ path: `${service}/${method}`, request: first.taken.request, metadata }]);
       t.same(second.sent, [askAgain]);
       t.same(rig.abandoned, [broken, broken]);
-      t.match((await rig.metrics.faults.get()).values, [{ labels: { method }, value: 1 }]);
+      t.match(await counted(rig.metrics.faults), [{ labels: { method }, value: 1 }]);
       t.equal(await rig.waiting(kind), 0);
     },
   );
@@ -535,7 +536,7 @@ for (const kind of ['podSandbox', 'start'] as const) {
     await askedOf(rig)[0]?.fail(broken);
     await done;
     t.same(sent, [askAgain]);
-    t.match((await rig.metrics.faults.get()).values, [{ value: 2 }]);
+    t.match(await counted(rig.metrics.faults), [{ value: 2 }]);
   });
 }
 
@@ -549,7 +550,7 @@ t.test('a fault behind the answer is noted, and changes nothing', async (t) => {
   await rig.asked[0]?.grant();
   await done;
   t.same(sent.slice(0, 3), [{ headers: answer.initialMetadata }, answer.message, answer.status]);
-  t.match((await rig.metrics.faults.get()).values, [{ labels: { method: 'RunPodSandbox' }, value: 1 }]);
+  t.match(await counted(rig.metrics.faults), [{ labels: { method: 'RunPodSandbox' }, value: 1 }]);
 });
 
 t.test('a container whose log cannot be linked for a fault is answered all the same', async (t) => {
@@ -562,7 +563,7 @@ t.test('a container whose log cannot be linked for a fault is answered all the s
   await done;
   t.equal(sent[1], answer.message);
   t.same(asked[0]?.settled, [true]);
-  t.match((await metrics.faults.get()).values, [{ labels: { method: 'CreateContainer' }, value: 1 }]);
+  t.match(await counted(metrics.faults), [{ labels: { method: 'CreateContainer' }, value: 1 }]);
 });
 
 t.test('a start is made also where it cannot be told what is started', async (t) => {
@@ -572,7 +573,7 @@ t.test('a start is made also where it cannot be told what is started', async (t)
   };
   void rig.calls.start(rig.call(startRequest('c1')).taken);
   t.match(rig.startsAsked, [{ request: { containerId: 'c1', known: undefined } }]);
-  t.match((await rig.metrics.faults.get()).values, [{ labels: { method: 'StartContainer' }, value: 1 }]);
+  t.match(await counted(rig.metrics.faults), [{ labels: { method: 'StartContainer' }, value: 1 }]);
 });
 
 t.test('who is to be told what it waits for is told something, whatever goes wrong', async (t) => {

@@ -2,6 +2,7 @@
 import * as grpc from '@grpc/grpc-js';
 import t from 'tap';
 import { codeOf } from '../support/code-of.js';
+import { counted } from '../support/counted.js';
 import { encodeMessage } from '../support/cri-client.js';
 import { Rig } from '../support/rig.js';
 
@@ -250,7 +251,7 @@ t.test('rule 9: an error with nobody waiting is logged, counted and not kept', a
   await rig.step('waiter left', 'podSandbox');
   hold.release();
   await rig.logged((line) => line.step === 'failed' && line.error === 'no address');
-  const failed = (await rig.metrics.creations.get()).values.find(({ labels }) => labels.outcome === 'failed');
+  const failed = (await counted(rig.metrics.creations)).find(({ labels }) => labels.outcome === 'failed');
   t.equal(failed?.value, 1);
   t.equal(await rig.podSandbox(pod), rig.runtime.sandboxes[0]?.id);
 });
@@ -276,7 +277,7 @@ t.test(
       { differs: ['config.envs[TOKEN]'] },
     );
     t.notOk(JSON.stringify(rig.lines).includes('hunter2'));
-    t.equal((await rig.metrics.drift.get()).values[0]?.value, 1);
+    t.equal((await counted(rig.metrics.drift))[0]?.value, 1);
     t.equal(rig.runtime.made.containers.length, 1);
   },
 );
