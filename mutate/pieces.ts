@@ -95,6 +95,12 @@ export const pieces: readonly Piece[] = [
     tests: ['test/proxy/faults.test.ts'],
   },
   {
+    name: 'proxy-call-traces',
+    folder: 'src/proxy',
+    files: ['call-traces.ts'],
+    tests: ['test/proxy/call-traces.test.ts'],
+  },
+  {
     name: 'proxy-creation-calls',
     folder: 'src/proxy',
     files: ['creation-calls.ts'],

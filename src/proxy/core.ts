@@ -9,6 +9,7 @@ import type { HoldfastConfig } from '../config/config.js';
 import type { Admission } from '../throttle/admission.js';
 import type { ReadPressure } from '../throttle/pressure.js';
 import { callPath } from './call-path.js';
+import { type CallTraces, guardedTraces, noTraces } from './call-traces.js';
 import { CreationCalls } from './creation-calls.js';
 import { CriRuntime, type Origin } from './cri-runtime.js';
 import { Events } from './events.js';
@@ -31,6 +32,8 @@ export interface CoreDeps {
   readonly upstream: Upstream;
   /** Default: the kernel's files. */
   readonly readPressure?: ReadPressure | undefined;
+  /** Default: nobody draws traces. */
+  readonly traces?: CallTraces | undefined;
 }
 
 export interface Core {
@@ -51,6 +54,7 @@ export function newCore(config: HoldfastConfig, deps: CoreDeps): Core {
   const { log, clock, metrics, upstream } = deps;
   const { admission, load } = newAdmission(config, deps);
   const faults = new Faults(metrics, log, clock);
+  const traces = deps.traces === undefined ? noTraces : guardedTraces(deps.traces, faults);
   const lifeLog = new LifeLog(log, metrics);
   const turns = new Turns();
   const logs = podLogLinks(config.linkLogs, log);
@@ -58,6 +62,7 @@ export function newCore(config: HoldfastConfig, deps: CoreDeps): Core {
     ...config,
     beforeContainer: logs.beforeContainer,
     isBeingStarted: (id) => starts.progressOf(id) !== undefined,
+    metadataOf: traces.metadataOf,
   });
   const guard = new SecondCopyGuard(clock);
   /** Whoever only looks on cannot disturb what it looks at. */
@@ -67,7 +72,10 @@ export function newCore(config: HoldfastConfig, deps: CoreDeps): Core {
     guard,
     admission,
     clock,
-    (step, start, detail) => watch('StartContainer', () => lifeLog.start(step, start, detail)),
+    (step, start, detail) => {
+      watch('StartContainer', () => lifeLog.start(step, start, detail));
+      traces.start(step, start, detail);
+    },
     config,
     (_, error) => faults.note('StartContainer', error),
   );
@@ -77,7 +85,10 @@ export function newCore(config: HoldfastConfig, deps: CoreDeps): Core {
     admission,
     clock,
     {
-      step: (step, creation, detail) => watch(methodOf(creation), () => lifeLog.creation(step, creation, detail)),
+      step(step, creation, detail) {
+        watch(methodOf(creation), () => lifeLog.creation(step, creation, detail));
+        traces.creation(step, creation, detail);
+      },
       revealed: (creation) => watch('GetContainerEvents', () => events.revealed(creation)),
       vanished: (creation) => watch('GetContainerEvents', () => events.vanished(creation)),
       faulted: (creation, error) => faults.note(methodOf(creation), error),
@@ -86,7 +97,10 @@ export function newCore(config: HoldfastConfig, deps: CoreDeps): Core {
   );
   const relay = new Relay(upstream, clock);
   const events: Events = new Events(store, upstream, relay, metrics, faults);
-  const creations = new CreationCalls({ store, starts, relay, faults, logs, load, clock, metrics, log }, config);
+  const creations = new CreationCalls(
+    { store, starts, relay, faults, traces, logs, load, clock, metrics, log },
+    config,
+  );
   const hiding = new Hiding(store, upstream, relay, metrics, faults);
   const signs = new KubeletSigns(clock);
   const handlers = callPath({ store, starts, creations, hiding, events, relay, faults, turns, signs, metrics, log });

@@ -3,12 +3,13 @@ import type { Logger } from 'pino';
 import type { Kind, Metrics } from '../admin/metrics.js';
 import type { CreationStore } from '../cache/creation-store.js';
 import { type DetachedCall, WaiterLeftError } from '../cache/detached-call.js';
-import { type Fingerprint, fingerprintContainer, fingerprintPodSandbox } from '../cache/fingerprint.js';
+import { type Fingerprint, fingerprintContainer, fingerprintPodSandbox, type Identity } from '../cache/fingerprint.js';
 import type { Progress } from '../cache/progress.js';
 import type { StartStore } from '../cache/start-store.js';
 import type { Clock } from '../clock.js';
 import { readStringField } from '../cri/requests.js';
 import type { Urgency } from '../throttle/work-queue.js';
+import type { CallTraces, WaiterOutcome } from './call-traces.js';
 import type { Origin } from './cri-runtime.js';
 import type { Faults } from './faults.js';
 import { GrpcCode } from './grpc-code.js';
@@ -31,6 +32,7 @@ export interface CreationCallsParts {
   readonly starts: StartStore<Origin, UpstreamAnswer>;
   readonly relay: Relay;
   readonly faults: Faults;
+  readonly traces: CallTraces;
   readonly logs: PodLogLinks;
   readonly load: () => Load;
   readonly clock: Clock;
@@ -58,6 +60,11 @@ interface Entry {
 interface Asking<E extends Entry> {
   readonly kind: Kind;
   readonly who: Who;
+  readonly origin: Origin;
+  /** What is made, or the container that is started, where that is known. */
+  readonly identity: Identity | undefined;
+  /** Of a start. */
+  readonly containerId?: string;
   /** @param attached Told what the call waits for. */
   obtain(signal: AbortSignal, attached: (entry: E) => void): Promise<Given>;
   /** What there is of it. */
@@ -104,10 +111,14 @@ export class CreationCalls {
       podSandboxId: creation.podSandboxId,
     };
     const urgency = this.#urgencyOf(call, creation?.fingerprint);
-    const request = { containerId, bytes: call.request, origin: originOf(call), known, urgency };
+    const origin = originOf(call);
+    const request = { containerId, bytes: call.request, origin, known, urgency };
     return this.#answer(call, {
       kind: 'start',
       who: { id: containerId },
+      origin,
+      identity: creation?.fingerprint.identity,
+      containerId,
       obtain(signal, attached) {
         store.used('container', containerId);
         return starts.request(request, signal, attached);
@@ -122,10 +133,13 @@ export class CreationCalls {
     const { kind, ...who } = fingerprint.identity;
     if (fingerprint.tooLarge) metrics.tooLarge.inc({ kind });
     const urgency = this.#urgencyOf(call, fingerprint);
-    const request = { fingerprint, bytes: call.request, origin: originOf(call), urgency };
+    const origin = originOf(call);
+    const request = { fingerprint, bytes: call.request, origin, urgency };
     await this.#answer(call, {
       kind,
       who,
+      origin,
+      identity: fingerprint.identity,
       async obtain(signal, attached) {
         // Naming the pod sandbox shows that somebody has it.
         if (fingerprint.kind === 'container') store.used('podSandbox', fingerprint.podSandboxId);
@@ -154,14 +168,16 @@ export class CreationCalls {
   }
 
   async #tryToAnswer<E extends Entry>(call: TakenCall, asking: Asking<E>): Promise<void> {
-    const { metrics, clock } = this.#parts;
+    const { metrics, clock, traces } = this.#parts;
     const { kind, who } = asking;
     const patience = new Patience(call, clock);
+    const trace = traces.waiter(asking);
     let entry: E | undefined;
     metrics.waiters.inc({ kind });
     try {
       const { answer, settle } = await asking.obtain(patience.signal, (attached) => {
         entry = attached;
+        trace.attached(attached);
       });
       let delivered = false;
       try {
@@ -171,7 +187,9 @@ export class CreationCalls {
       } finally {
         settle(delivered);
       }
+      trace.ended(delivered ? 'delivered' : 'not delivered');
     } catch (error) {
+      trace.ended(outcomeOf(error, patience), error);
       if (isFault(error)) await this.#fallBack(call, asking, entry, error);
       else if (!(error instanceof WaiterLeftError)) await failCall(call, error);
       else if (patience.hasRunOut) await this.#tell(call, kind, who, error.progress);
@@ -222,6 +240,11 @@ export class CreationCalls {
       deadlineMs: deadlineMs === undefined ? undefined : deadlineMs - this.#parts.clock.now(),
     };
   }
+}
+
+function outcomeOf(error: unknown, { hasRunOut }: Patience): WaiterOutcome {
+  if (error instanceof WaiterLeftError) return hasRunOut ? 'told' : 'left';
+  return isFault(error) ? 'fault' : 'failed';
 }
 
 function originOf({ path, metadata }: TakenCall): Origin {

@@ -21,6 +21,7 @@ import { type CallLimits, type ListedContainer, type Origin, OwnCalls, write } f
 import { EmptyIdError } from './rescue.js';
 import { reservation } from './reserved-name.js';
 import { StalledCreations } from './stalled-creation.js';
+import type { Metadata } from './taken-call.js';
 import type { Turns } from './turns.js';
 import { type Upstream, type UpstreamAnswer, UpstreamStatusError } from './upstream.js';
 
@@ -41,6 +42,8 @@ export interface CriRuntimeOptions {
   beforeContainer(fingerprint: ContainerFingerprint): Promise<void>;
   /** Whether a StartContainer of it is under way: it is CREATED for as long as that takes, and somebody's. */
   isBeingStarted(containerId: string): boolean;
+  /** What goes upstream with a creation or a start in place of the metadata it was asked for with. Never throws. */
+  metadataOf(origin: Origin): Metadata;
 }
 
 export class CriRuntime implements CreationRuntime<Origin, UpstreamAnswer>, StartRuntime<Origin, UpstreamAnswer> {
@@ -195,16 +198,17 @@ export class CriRuntime implements CreationRuntime<Origin, UpstreamAnswer>, Star
     return isReady ? 'as made' : 'unusable';
   }
 
-  /** The downstream's own bytes and metadata, without its deadline or its cancel. */
+  /** The downstream's own bytes and metadata (but for the trace), without its deadline or its cancel. */
   async #make(
     upstream: Pick<Upstream, 'unary'>,
     bytes: Buffer,
-    { path, metadata }: Origin,
+    origin: Origin,
     signal: AbortSignal,
   ): Promise<UpstreamAnswer> {
     try {
       const timeoutMs = this.#options.creationTimeoutMs;
-      return await upstream.unary(path, bytes, { metadata, timeoutMs, signal, lane: 'work' });
+      const metadata = this.#options.metadataOf(origin);
+      return await upstream.unary(origin.path, bytes, { metadata, timeoutMs, signal, lane: 'work' });
     } finally {
       await this.#turns.next();
     }

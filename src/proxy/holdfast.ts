@@ -6,6 +6,7 @@ import { type Clock, systemClock } from '../clock.js';
 import type { HoldfastConfig } from '../config/config.js';
 import { version } from '../config/version.js';
 import type { ReadPressure } from '../throttle/pressure.js';
+import type { CallTraces } from './call-traces.js';
 import { Connections } from './connections.js';
 import { newCore } from './core.js';
 import { type Budgets, newBudgets } from './http2/budgets.js';
@@ -30,6 +31,8 @@ export interface HoldfastDeps {
   readonly budgets?: Budgets | undefined;
   /** Default: the kernel's files. */
   readonly readPressure?: ReadPressure | undefined;
+  /** Default: nobody draws traces. */
+  readonly traces?: CallTraces | undefined;
 }
 
 export interface Holdfast {
@@ -47,12 +50,17 @@ export interface Holdfast {
 
 /** @throws What makes listening impossible (see listen.ts, passed-socket.ts). */
 export async function startHoldfast(config: HoldfastConfig, deps: HoldfastDeps): Promise<Holdfast> {
-  const { log, clock = systemClock, metrics = new Metrics(), maxConnections, readPressure, passed } = deps;
+  const { log, clock = systemClock, metrics = new Metrics(), maxConnections, passed } = deps;
   const { budgets = newBudgets(clock) } = deps;
   const presence = new RuntimePresence(config.runtime, clock, log);
   const dialer = new Dialer(config.runtime, clock, presence);
   const upstream = openGrpcClient(dialer, clock);
-  const { handlers, inspection, removeHeld, close } = newCore(config, { log, clock, metrics, upstream, readPressure });
+  const { handlers, inspection, removeHeld, close } = newCore(config, {
+    ...deps,
+    clock,
+    metrics,
+    upstream,
+  });
   const connections = new Connections({
     clock,
     metrics,

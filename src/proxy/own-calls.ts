@@ -123,6 +123,11 @@ export function siblingPath(path: string, method: string): string {
   return path.slice(0, path.lastIndexOf('/') + 1) + method;
 }
 
+/** How CRI calls the method that was asked for. */
+export function methodNameOf({ path }: Origin): string {
+  return path.slice(path.lastIndexOf('/') + 1);
+}
+
 /** The bytes of a message of CRI. */
 export function write(type: string, message: object): Buffer {
   const bytes = messageType(type).encode(message).finish();

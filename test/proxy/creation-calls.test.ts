@@ -8,6 +8,7 @@ import { WaiterLeftError } from '../../src/cache/detached-call.js';
 import { type Fingerprint, fingerprintContainer, fingerprintPodSandbox } from '../../src/cache/fingerprint.js';
 import type { Progress } from '../../src/cache/progress.js';
 import type { StartRequest, StartStore } from '../../src/cache/start-store.js';
+import { noTraces, type Waiter } from '../../src/proxy/call-traces.js';
 import { CreationCalls } from '../../src/proxy/creation-calls.js';
 import type { Origin } from '../../src/proxy/cri-runtime.js';
 import { Faults } from '../../src/proxy/faults.js';
@@ -48,6 +49,13 @@ interface Asked<Request> {
 /** A creation or a start that a request is about. */
 interface Entry {
   readonly call: { readonly hasBegun: boolean };
+}
+
+/** What was told of a call. */
+interface Traced {
+  readonly waiter: Waiter;
+  readonly attached: object[];
+  readonly ended: unknown[][];
 }
 
 type Given = { creation: { fingerprint: Fingerprint | undefined }; made: { answer: UpstreamAnswer } } & {
@@ -105,6 +113,7 @@ function setUp(t: Test) {
   const log = pino({}, { write: (line: string) => lines.push(JSON.parse(line)) });
   /** What was linked, and what linking waits for. */
   const links: { given: [Fingerprint, Fingerprint][]; ready: Promise<void> } = { given: [], ready: Promise.resolve() };
+  const traced: Traced[] = [];
   /** What went to the runtime past the stores. */
   const passedOn: unknown[] = [];
   const upstream = {
@@ -119,6 +128,17 @@ function setUp(t: Test) {
       starts: starts as unknown as StartStore<Origin, UpstreamAnswer>,
       relay: new Relay(upstream, clock),
       faults: new Faults(metrics, log, clock),
+      traces: {
+        ...noTraces,
+        waiter(waiter) {
+          const trace: Traced = { waiter, attached: [], ended: [] };
+          traced.push(trace);
+          return {
+            attached: (entry) => trace.attached.push(entry),
+            ended: (...ending) => trace.ended.push(ending),
+          };
+        },
+      },
       logs: {
         given(wanted, made) {
           links.given.push([wanted, made]);
@@ -185,6 +205,7 @@ function setUp(t: Test) {
     containerRequest,
     waiting,
     passedOn,
+    traced,
     stores: { store, starts },
   };
 }
@@ -585,4 +606,50 @@ t.test('who is to be told what it waits for is told something, whatever goes wro
   await rig.clock.advance(8_000);
   await done;
   t.match(sent, [{ code: 14, message: /^holdfast: a fault inside Holdfast, ask again: / }]);
+});
+
+t.test('a trace is told who asks for what, what it waits for, and that it was answered', async (t) => {
+  const { asked, startsAsked, named, traced, calls, call, containerRequest } = setUp(t);
+  const fingerprint = fingerprintContainer(containerRequest(), { volatileAnnotations: new Set() });
+  if (fingerprint === undefined) throw new Error('no fingerprint');
+  named.set('container c1', { fingerprint });
+  const created = calls.create(call(containerRequest()).taken, 'container');
+  const started = calls.start(call(startRequest('c1'), { delivered: false }).taken);
+  const unknown = calls.start(call(startRequest('c2')).taken);
+  t.match(traced, [
+    { waiter: { kind: 'container', origin: asked[0]?.request.origin, identity: fingerprint.identity } },
+    { waiter: { kind: 'start', identity: fingerprint.identity, containerId: 'c1' } },
+    { waiter: { kind: 'start', identity: undefined, containerId: 'c2' } },
+  ]);
+  t.equal(traced[0]?.waiter.origin, asked[0]?.request.origin, 'the very object that the store gets');
+  t.equal(traced[1]?.waiter.origin, startsAsked[0]?.request.origin);
+  const entries = [{ call: { hasBegun: false } }, { call: { hasBegun: true } }];
+  for (const entry of entries) asked[0]?.attach(entry);
+  for (const one of [...asked, ...startsAsked]) await one.grant();
+  await Promise.all([created, started, unknown]);
+  t.strictSame(traced[0]?.attached, entries);
+  t.strictSame(
+    traced.map(({ ended }) => ended),
+    [[['delivered']], [['not delivered']], [['delivered']]],
+  );
+});
+
+t.test('a trace is told why a call was not answered', async (t) => {
+  const { asked, clock, traced, calls, call, podRequest } = setUp(t);
+  const begin = (options?: CallOptions) => {
+    const { taken, leave } = call(podRequest(), options);
+    return { done: calls.create(taken, 'podSandbox'), leave };
+  };
+  const all = [begin(), begin(), begin(), begin({ timeoutMs: 8_000 })];
+  const refusal = new UpstreamStatusError({ code: 2, message: 'no', trailers: [] });
+  const fault = new TypeError('broken');
+  await asked[0]?.fail(refusal);
+  await asked[1]?.fail(fault);
+  all[2]?.leave();
+  await clock.advance(8_000);
+  await Promise.all(all.map(({ done }) => done));
+  t.strictSame(
+    traced.map(({ ended }) => ended.map(([outcome, error]) => [outcome, error instanceof WaiterLeftError || error])),
+    [[['failed', refusal]], [['fault', fault]], [['left', true]], [['told', true]]],
+  );
 });

@@ -134,6 +134,8 @@ function unknownId(id: string): UpstreamStatusError {
 }
 
 const origin: Origin = { path: '/runtime.v1.RuntimeService/CreateContainer', metadata: [['x-caller', 'kubelet']] };
+/** What is added to the metadata of creations and starts. */
+const traced: Metadata = [['traceparent', 'of Holdfast']];
 const never = new AbortController().signal;
 const volatileAnnotations = new Set(['kubernetes.io/config.seen', 'example.com/seen']);
 
@@ -146,6 +148,7 @@ function setUp(t: Test, beforeContainer: CriRuntimeOptions['beforeContainer'] = 
     volatileAnnotations: [...volatileAnnotations],
     beforeContainer,
     isBeingStarted: (id) => id === 'starting',
+    metadataOf: ({ metadata }) => [...metadata, ...traced],
   });
   const pod = new KubeletPod({ directory: t.testdir(), uid: 'uid-1' });
   return { fake, clock, turns, runtime, pod };
@@ -172,24 +175,27 @@ const subject = (kind: Subject<Origin>['kind'], id: string, podSandboxId = ''): 
   ...{ kind, id, podSandboxId, origin },
 });
 
-t.test('a creation goes upstream in its own bytes and metadata, with Holdfast’s own time', async (t) => {
+t.test('a creation goes upstream in its own bytes and metadata, in Holdfast’s trace and with its time', async (t) => {
   const { fake, runtime, pod } = setUp(t);
   const { bytes, fingerprint } = containerRequest(pod, 's1');
   fake.instead.set('CreateContainer', encodeMessage('CreateContainerResponse', { container_id: 'c1' }));
   t.equal((await runtime.create(bytes, fingerprint, origin, never)).id, 'c1');
   const [call] = fake.calls;
   t.equal(call?.request, bytes);
-  t.match(call, { path: origin.path, options: { metadata: origin.metadata, timeoutMs: 900_000, lane: 'work' } });
+  t.match(call, {
+    path: origin.path,
+    options: { metadata: [...origin.metadata, ...traced], timeoutMs: 900_000, lane: 'work' },
+  });
 });
 
-t.test('a start goes upstream in its own bytes and metadata, with Holdfast’s own time', async (t) => {
+t.test('a start goes upstream in its own bytes and metadata, in Holdfast’s trace and with its time', async (t) => {
   const { fake, runtime } = setUp(t);
   const bytes = Buffer.from('start');
   const asked: Origin = { path: '/runtime.v1.RuntimeService/StartContainer', metadata: [['x-caller', 'kubelet']] };
   const { signal } = new AbortController();
   fake.instead.set('StartContainer', Buffer.from('started'));
   t.same((await runtime.start(bytes, asked, signal)).message, Buffer.from('started'));
-  const options = { metadata: asked.metadata, timeoutMs: 900_000, signal, lane: 'work' };
+  const options = { metadata: [...asked.metadata, ...traced], timeoutMs: 900_000, signal, lane: 'work' };
   t.same(fake.calls, [{ path: asked.path, request: bytes, options }]);
   const own = failure(2, 'exec: not found');
   fake.instead.set('StartContainer', own);

@@ -8,6 +8,7 @@ import { Metrics } from '../../src/admin/metrics.js';
 import type { HoldfastConfig } from '../../src/config/config.js';
 import { defaults } from '../../src/config/defaults.js';
 import { SimulatedRuntime, type SimulatedRuntimeOptions } from '../../src/harness/simulated-runtime.js';
+import type { CallTraces } from '../../src/proxy/call-traces.js';
 import { type Holdfast, startHoldfast } from '../../src/proxy/holdfast.js';
 import { type Budgets, newBudgets } from '../../src/proxy/http2/budgets.js';
 import type { ReadPressure } from '../../src/throttle/pressure.js';
@@ -33,6 +34,8 @@ export interface RigOptions {
   readonly budgets?: Partial<Budgets>;
   /** Default: there is none. */
   readonly readPressure?: ReadPressure;
+  /** Default: nobody draws traces. */
+  readonly traces?: CallTraces;
 }
 
 /** Neither short nor idle. */
@@ -53,6 +56,7 @@ export class Rig {
   readonly #maxConnections: number | undefined;
   readonly #budgets: Partial<Budgets>;
   readonly #readPressure: ReadPressure;
+  readonly #traces: CallTraces | undefined;
   readonly #watchers = new Set<Watcher>();
 
   private constructor(options: RigOptions) {
@@ -67,6 +71,7 @@ export class Rig {
     this.#maxConnections = options.maxConnections;
     this.#budgets = options.budgets ?? {};
     this.#readPressure = options.readPressure ?? noPressure;
+    this.#traces = options.traces;
     this.direct = new CriClient(runtimePath);
     this.client = new CriClient(this.config.listen);
   }
@@ -89,6 +94,7 @@ export class Rig {
       clock,
       metrics,
       readPressure: this.#readPressure,
+      traces: this.#traces,
       budgets: { ...newBudgets(clock), ...this.#budgets },
       ...(maxConnections === undefined ? {} : { maxConnections }),
     });
