@@ -11,6 +11,7 @@ import { configOption, type Option, options } from '../config/options.js';
 import { resolveConfig } from '../config/resolve.js';
 import { unknownVariables } from '../config/unknown-variables.js';
 import { version } from '../config/version.js';
+import type { CallTraces } from '../proxy/call-traces.js';
 import { logOutput } from './log-output.js';
 
 /** Environment variables by name; those that a service manager set for this process alone are taken out. */
@@ -56,12 +57,13 @@ export function serveCommand(env: Environment): CommandModule {
       ]);
       const metrics = new Metrics();
       const start = async () => {
-        const holdfast = await startHoldfast(config, { log, metrics, passed });
+        const { traces, closing } = await tracesOf(config, log);
+        const holdfast = await startHoldfast(config, { log, metrics, passed, traces });
         warmUp(systemClock).catch((error) => log.warn({ error: String(error) }, 'warm-up failed'));
-        if (env.NOTIFY_SOCKET === undefined) return { served: holdfast, close: () => holdfast.close() };
+        if (env.NOTIFY_SOCKET === undefined) return { served: holdfast, close: closing(() => holdfast.close()) };
         const { announce } = await import('../systemd/service.js');
         const { close } = announce(holdfast, env, { config, log, clock: systemClock });
-        return { served: holdfast, close };
+        return { served: holdfast, close: closing(close) };
       };
       const host: Host = {
         on: (event, listener) => process.on(event, listener),
@@ -73,6 +75,30 @@ export function serveCommand(env: Environment): CommandModule {
       } finally {
         await output.ended();
       }
+    },
+  };
+}
+
+/** How long the last spans may take at the end, in ms: meanwhile calls wait for the next process. */
+const lastSpansMs = 1_000;
+
+interface Traced {
+  readonly traces?: CallTraces;
+  /** @returns A close that sends the last spans after `close`, within the time that a drain may take. */
+  closing(close: () => Promise<void>): () => Promise<void>;
+}
+
+async function tracesOf({ otlp: url, replayTtlMs, drainTimeoutMs }: HoldfastConfig, log: Logger): Promise<Traced> {
+  if (url === undefined) return { closing: (close) => close };
+  const { openOtlp } = await import('../tracing/otlp.js');
+  const clock = systemClock;
+  const otlp = await openOtlp({ url, version, replayTtlMs, log, clock });
+  return {
+    traces: otlp.traces,
+    closing: (close) => async () => {
+      const endMs = clock.now() + drainTimeoutMs;
+      await close();
+      await otlp.close(Math.min(lastSpansMs, Math.max(0, endMs - clock.now())));
     },
   };
 }

@@ -63,4 +63,6 @@ export interface HoldfastConfig {
   readonly adminGroup: string | undefined;
   /** Where /metrics is served; undefined: nowhere. */
   readonly metrics: { readonly host: string; readonly port: number } | undefined;
+  /** Where spans are posted to; undefined: nowhere, and none are made. */
+  readonly otlp: string | undefined;
 }

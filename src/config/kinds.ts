@@ -146,6 +146,24 @@ export const address: Kind<{ readonly host: string; readonly port: number }> = {
   },
 };
 
+const tracesPath = '/v1/traces';
+
+/**
+ * Where an OTLP/HTTP collector takes traces; the path may be left out. Source: OpenTelemetry, "OTLP Exporter Configuration".
+ *
+ * Name and password are refused: the address is logged.
+ */
+export const collector: Kind<string> = {
+  allowed: 'the http or https address of a collector, like http://127.0.0.1:4318 or http://127.0.0.1:4318/v1/traces',
+  parse(text) {
+    if (!URL.canParse(text) || !/^https?:\/\//i.test(text)) return undefined;
+    const { origin, pathname, username, password, search, hash } = new URL(text);
+    if (`${username}${password}${search}${hash}` !== '') return undefined;
+    const base = pathname.replace(/\/+$/, '');
+    return `${origin}${base.endsWith(tracesPath) ? base : `${base}${tracesPath}`}`;
+  },
+};
+
 /** The name of an annotation. Source: Kubernetes, "Labels and Selectors", qualified names. */
 export const annotationName: Kind<string> = {
   allowed: 'annotation names',

@@ -8,6 +8,7 @@ import {
   address,
   annotationName,
   choice,
+  collector,
   count,
   directory,
   distinctBy,
@@ -311,6 +312,14 @@ export const options: OptionTable = {
     defaultText: 'off',
     description:
       'ADDR:PORT to serve Prometheus metrics on, at /metrics, and /healthz and /readyz: 127.0.0.1:9090, [::1]:9090 or :9090',
+  },
+  otlp: {
+    name: 'otlp',
+    group: 'Logs and metrics',
+    kind: collector,
+    defaultText: 'off',
+    description:
+      'OpenTelemetry collector that gets spans of creations and starts whose caller is traced: http://127.0.0.1:4318',
   },
 };
 

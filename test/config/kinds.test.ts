@@ -2,6 +2,7 @@ import t from 'tap';
 import {
   address,
   annotationName,
+  collector,
   count,
   directory,
   duration,
@@ -145,4 +146,32 @@ t.test('namespaces are DNS labels, directories absolute', async (t) => {
   for (const text of ['', 'Kube', 'a.b', '-a', 'a-', 'a'.repeat(64)]) t.equal(namespace.parse(text), undefined, text);
   t.equal(directory.parse('/sys/fs/cgroup/system.slice/'), '/sys/fs/cgroup/system.slice');
   for (const text of ['', 'cgroup', './x', '/a\0b']) t.equal(directory.parse(text), undefined, JSON.stringify(text));
+});
+
+t.test('a collector is named by its address, with the path of traces or without', async (t) => {
+  const good: [string, string][] = [
+    ['http://127.0.0.1:4318', 'http://127.0.0.1:4318/v1/traces'],
+    ['http://collector:4318/', 'http://collector:4318/v1/traces'],
+    ['http://127.0.0.1:4318/v1/traces', 'http://127.0.0.1:4318/v1/traces'],
+    ['https://otlp.example.com/tenant/', 'https://otlp.example.com/tenant/v1/traces'],
+    ['https://otlp.example.com/tenant/v1/traces/', 'https://otlp.example.com/tenant/v1/traces'],
+    ['HTTP://[::1]:4318', 'http://[::1]:4318/v1/traces'],
+  ];
+  for (const [text, url] of good) t.equal(collector.parse(text), url, text);
+  for (const text of [
+    '',
+    '127.0.0.1:4318',
+    'collector:4318',
+    'grpc://127.0.0.1:4317',
+    'unix:///run/x.sock',
+    'http:127.0.0.1',
+    'http://',
+    'http://user:secret@collector:4318',
+    'http://user@collector:4318',
+    'http://collector:4318?token=secret',
+    'http://collector:4318#here',
+    'http://collector:99999',
+  ]) {
+    t.equal(collector.parse(text), undefined, text);
+  }
 });
