@@ -2,10 +2,11 @@
  * `npm run bundle`: the built program as one file, dist/holdfast.mjs, beside which only Node is needed, and the licences of the
  * packages in it, dist/holdfast.LICENSES.txt. The same sources give the same bytes.
  *
- * Three things differ from dist/:
+ * Four things differ from dist/:
  * - shipped.js, which reads the package's files, is a module that holds their texts.
  * - Node's own modules are fetched where they are first used. An `import` of one would stand at the head of the file, and from Node 22
  *   on that of node:http reads all its exports, WebSocket among them, and so loads Node's HTTP client (undici): a third of the start.
+ * - Of OpenTelemetry's packages there is what is used, and it is run only with --otlp.
  * - White space and comments are gone. Names stay: stack traces and CPU profiles are read by people.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -70,6 +71,19 @@ const builtins: Plugin = {
   },
 };
 
+/** Of their CommonJS files all would come along, of these what is used: a fifth. A program that does not trace still keeps their text. */
+const telemetry: Plugin = {
+  name: 'ECMAScript modules of OpenTelemetry',
+  setup({ onResolve, resolve }) {
+    onResolve({ filter: /^@opentelemetry\// }, async ({ path: name, pluginData, ...from }) => {
+      if (pluginData === telemetry) return undefined;
+      const found = await resolve(name, { ...from, pluginData: telemetry });
+      const module = found.path.replace('/build/src/', '/build/esm/');
+      return existsSync(module) ? { ...found, path: module } : found;
+    });
+  },
+};
+
 const { metafile, outputFiles } = await build({
   absWorkingDir: root,
   entryPoints: ['bin/holdfast.js'],
@@ -82,7 +96,7 @@ const { metafile, outputFiles } = await build({
   legalComments: 'none',
   metafile: true,
   write: false,
-  plugins: [shipped, builtins],
+  plugins: [shipped, builtins, telemetry],
   logLevel: 'warning',
 });
 // With one character beyond ASCII in it V8 would keep the file at two bytes each. What esbuild leaves is in templates.

@@ -1,10 +1,15 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { Metadata } from '@grpc/grpc-js';
 import t from 'tap';
+import { SimulatedRuntime } from '../../src/harness/simulated-runtime.js';
+import { CriClient, KubeletPod } from '../support/cri-client.js';
+import { Collector } from '../tracing/collector.js';
 
 const run = promisify(execFile);
 const root = fileURLToPath(new URL('../../', import.meta.url));
@@ -40,7 +45,17 @@ t.test('it names no folder of the machine that built it, and has no character be
 
 t.test('every package in it comes with its licence', async (t) => {
   const licences = readFileSync(path.join(one, 'holdfast.LICENSES.txt'), 'utf8');
-  for (const name of ['@grpc/grpc-js', 'lru-cache', 'p-limit', 'pino', 'prom-client', 'protobufjs', 'yaml', 'yargs']) {
+  for (const name of [
+    '@grpc/grpc-js',
+    '@opentelemetry/sdk-trace',
+    'lru-cache',
+    'p-limit',
+    'pino',
+    'prom-client',
+    'protobufjs',
+    'yaml',
+    'yargs',
+  ]) {
     t.ok(licences.includes(`\n${name} `) || licences.startsWith(`${name} `), name);
   }
   t.match(licences, /^protobufjs [\d.]+: BSD-3-Clause\n\n[\s\S]+Daniel Wirtz/m);
@@ -53,6 +68,31 @@ t.test('alone in an empty folder it runs pods through a Holdfast that it starts 
   const { stdout } = await holdfast('bench', '--scenario=steady', '--pods=2', '--arms=holdfast');
   t.match(stdout, /holdfast/);
   t.strictSame(readdirSync(empty), ['holdfast.mjs']);
+});
+
+t.test('alone in an empty folder it sends spans', async (t) => {
+  const collector = await Collector.start(t);
+  const runtime = new SimulatedRuntime({ socketPath: path.join(folder, 'runtime.sock') });
+  await runtime.listen();
+  const listen = path.join(folder, 'holdfast.sock');
+  const client = new CriClient(listen);
+  const args = ['serve', '--listen', listen, '--runtime', runtime.socketPath, '--otlp', collector.url];
+  const served = spawn(process.execPath, [program, ...args], { cwd: empty, stdio: ['ignore', 'ignore', 'inherit'] });
+  t.teardown(async () => {
+    served.kill('SIGKILL');
+    client.close();
+    await runtime.close();
+  });
+  await client.waitForReady(20_000);
+  const metadata = new Metadata();
+  metadata.set('traceparent', `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`);
+  const pod = new KubeletPod({ directory: folder, uid: 'uid-1' });
+  await client.call('RunPodSandbox', pod.runPodSandboxRequest(), { metadata });
+  client.close();
+  const exit = once(served, 'exit');
+  served.kill('SIGTERM');
+  t.same(await exit, [0, null]);
+  t.match(await collector.named('holdfast.RunPodSandbox'), [{ traceId: 'a'.repeat(32) }]);
 });
 
 t.test('alone in an empty folder it says its version, helps, and refuses', async (t) => {
