@@ -225,7 +225,7 @@ t.test('a pod sandbox that is given up and made anew is one span, and the runtim
   t.strictSame(traceparents, Array(2).fill(`00-${traceId}-${creation?.spanId}-01`));
 });
 
-t.test('a start that nobody was told of ends when it is not answered again', async (t) => {
+t.test('a start that nobody was told of is one span, from its queue to its replay', async (t) => {
   const { collector, rig, close } = await setUp(t);
   const pod = rig.pod();
   const podSandboxId = await rig.podSandbox(pod);
