@@ -64,6 +64,20 @@ t.test('spans come in batches over one connection', async (t) => {
   await collector.until(() => collector.connections === 0);
 });
 
+t.test('headers that the environment names go with the spans', async (t) => {
+  t.teardown(() => delete process.env.OTEL_EXPORTER_OTLP_HEADERS);
+  process.env.OTEL_EXPORTER_OTLP_HEADERS = 'authorization=Bearer%20secret';
+  const collector = await Collector.start(t);
+  const seen: unknown[] = [];
+  collector.answer = (response, request) => {
+    seen.push(request.headers.authorization);
+    accept(response, request);
+  };
+  setUp(t, collector.url, patient).spans(1);
+  await collector.until(() => seen.length === 1);
+  t.strictSame(seen, ['Bearer secret']);
+});
+
 t.test('a collector that is not there costs the spans, and one line a minute that says how many', async (t) => {
   const { spans, lines, later, logged } = setUp(t, await nobody(t));
   spans(3);
