@@ -1,12 +1,9 @@
-/** The unit files and the configuration that come with the program; the only place that knows where they are. */
-import { readFileSync } from 'node:fs';
+/** The unit files and the configuration that come with the program, by their names below examples/. */
+import { shippedFiles, shippedText } from '../shipped.js';
 
-/** @param name Below examples/, like `systemd/holdfast.socket`. @returns undefined where there is no such file. */
+/** @param name Like `systemd/holdfast.socket`. @returns undefined where there is no such file. */
 export function shippedFile(name: string): string | undefined {
-  try {
-    return readFileSync(new URL(`../../examples/${name}`, import.meta.url), 'utf8');
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
-    throw error;
-  }
+  const at = name.lastIndexOf('/');
+  const folder = at < 0 ? 'examples' : `examples/${name.slice(0, at)}`;
+  return shippedFiles(folder).includes(name.slice(at + 1)) ? shippedText(`examples/${name}`) : undefined;
 }
