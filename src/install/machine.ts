@@ -26,15 +26,18 @@ const commandTimeoutMs = 90_000;
 const searchPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /**
- * @param root `/`. Else commands run by chroot(8) there, which for systemctl has to be the root of the node's first process: a container
- * needs the node's process ids (`hostPID`) and its root mounted with what is mounted below it.
+ * @param root `/`. Else commands run by chroot(8) there: a container has the node's root mounted with all that is mounted below it, its
+ * /proc and /run among that. It needs CAP_SYS_CHROOT, and no process ids of the node's.
  */
 export function machineAt(root: string): Machine {
   const files = new NodeFiles(root);
-  const prefix = files.root === '/' ? [] : ['chroot', files.root];
+  const isOwn = files.root === '/';
+  const prefix = isOwn ? [] : ['chroot', files.root];
+  // systemctl does nothing where it finds itself in a chroot that is not the root of the first process.
+  const ignoreChroot = isOwn ? {} : { SYSTEMD_IGNORE_CHROOT: '1' };
   const run: Run = (program, args) => {
     const [command = program, ...rest] = [...prefix, program, ...args];
-    const env = { ...process.env, PATH: searchPath, LC_ALL: 'C', TZ: 'UTC' };
+    const env = { ...process.env, ...ignoreChroot, PATH: searchPath, LC_ALL: 'C', TZ: 'UTC' };
     return new Promise((resolve) => {
       execFile(command, rest, { env, timeout: commandTimeoutMs, maxBuffer: 16_777_216 }, (error, stdout, stderr) => {
         resolve({ code: codeOf(error), stdout, stderr: stderr || (error?.message ?? '') });

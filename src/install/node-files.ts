@@ -8,7 +8,6 @@ import {
   closeSync,
   existsSync,
   fsyncSync,
-  lstatSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -25,6 +24,9 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 
+/** As Linux has it. */
+const mostLinks = 40;
+
 export class NodeFiles {
   readonly root: string;
 
@@ -33,9 +35,39 @@ export class NodeFiles {
     this.root = path.resolve(root);
   }
 
-  /** @param file As the node names it. Its /var/run is /run, which as a link would lead out of `root`. */
+  /**
+   * @param file As the node names it.
+   * @returns Where this process finds it. Links below `root` lead where they lead on the node, not out of `root`.
+   */
   real(file: string): string {
-    return path.join(this.root, file.replace(/^\/var\/run(?=\/|$)/, '/run'));
+    return this.root === '/' ? file : this.#resolved(file, true);
+  }
+
+  /** As `real`, but of a link itself. */
+  #place(file: string): string {
+    return this.root === '/' ? file : this.#resolved(file, false);
+  }
+
+  #resolved(file: string, followsLast: boolean): string {
+    const left = file.split('/').filter(Boolean);
+    let [place, links] = ['/', 0];
+    for (let name = left.shift(); name !== undefined; name = left.shift()) {
+      if (name === '..') {
+        place = path.dirname(place);
+        continue;
+      }
+      const next = path.join(place, name);
+      const target = followsLast || left.length > 0 ? readLink(this.root + next) : undefined;
+      if (target === undefined) {
+        place = next;
+        continue;
+      }
+      links += 1;
+      if (links > mostLinks) throw new Error(`${file}: too many symbolic links`);
+      left.unshift(...target.split('/').filter((part) => part !== '' && part !== '.'));
+      if (target.startsWith('/')) place = '/';
+    }
+    return path.join(this.root, place);
   }
 
   /** @returns undefined where there is no such file. */
@@ -74,8 +106,7 @@ export class NodeFiles {
 
   /** @returns What a symbolic link says; undefined where there is none. */
   linkTarget(file: string): string | undefined {
-    const real = this.real(file);
-    return lstatSync(real, { throwIfNoEntry: false })?.isSymbolicLink() === true ? readlinkSync(real) : undefined;
+    return readLink(this.#place(file));
   }
 
   /**
@@ -85,9 +116,10 @@ export class NodeFiles {
    * @param mode Of a new file, and with `forced` of one that is there.
    */
   write(file: string, content: string | Buffer, mode = 0o644, forced = false): void {
-    let real = this.real(file);
+    const followed = this.real(file);
+    const isLink = this.linkTarget(file) !== undefined;
+    const real = !isLink ? followed : existsSync(followed) ? realpathSync(followed) : this.#place(file);
     mkdirSync(path.dirname(real), { recursive: true });
-    if (this.linkTarget(file) !== undefined && existsSync(real)) real = realpathSync(real);
     const old = statSync(real, { throwIfNoEntry: false });
     const temporary = path.join(path.dirname(real), `.${path.basename(real)}.holdfast-${process.pid}`);
     const descriptor = openSync(temporary, 'w', 0o600);
@@ -106,7 +138,7 @@ export class NodeFiles {
 
   /** Makes a symbolic link, in the place of one that is there. */
   link(file: string, target: string): void {
-    const real = this.real(file);
+    const real = this.#place(file);
     mkdirSync(path.dirname(real), { recursive: true });
     const temporary = `${real}.holdfast-${process.pid}`;
     symlinkSync(target, temporary);
@@ -114,18 +146,28 @@ export class NodeFiles {
   }
 
   rename(from: string, to: string): void {
-    renameSync(this.real(from), this.real(to));
-    syncFolder(path.dirname(this.real(to)));
+    renameSync(this.#place(from), this.#place(to));
+    syncFolder(path.dirname(this.#place(to)));
   }
 
   /** A file, a link or a folder with what is in it; harmless where it is not there. */
   remove(file: string): void {
-    rmSync(this.real(file), { recursive: true, force: true });
+    rmSync(this.#place(file), { recursive: true, force: true });
   }
 
   /** A folder that has something in it stays. */
   removeEmptyFolder(folder: string): void {
     if (this.stat(folder) !== undefined && this.names(folder).length === 0) rmdirSync(this.real(folder));
+  }
+}
+
+/** @returns What a symbolic link says; undefined for anything else. */
+function readLink(file: string): string | undefined {
+  try {
+    return readlinkSync(file);
+  } catch (error) {
+    if (isAbsent(error) || codeOf(error) === 'EINVAL') return undefined;
+    throw error;
   }
 }
 
@@ -140,6 +182,10 @@ function syncFolder(folder: string): void {
 }
 
 function isAbsent(error: unknown): boolean {
-  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  const code = codeOf(error);
   return code === 'ENOENT' || code === 'ENOTDIR';
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : undefined;
 }
