@@ -71,11 +71,26 @@ export class Sidecar {
       '/healthz': { GET: ({ response }) => sendText(response, 200, 'ok') },
       '/readyz': {
         GET: async ({ response }) => {
-          const { status, text } = await this.#ask('/readyz');
-          sendText(response, status, text.trim());
+          const trouble = await this.#trouble();
+          sendText(response, trouble === undefined ? 200 : 503, trouble ?? 'ok');
         },
       },
     };
+  }
+
+  /** @returns Why the node does not do well with Holdfast; undefined: it does. */
+  async #trouble(): Promise<string | undefined> {
+    const { admin, kubeletCheckMs } = this.#options;
+    const { status, text } = await this.#ask('/readyz');
+    if (status !== 200) return text.trim();
+    const bypass = readBypass(admin);
+    if (bypass !== undefined) return bypassedText(bypass);
+    const summary = await this.#summary();
+    if (summary === undefined) return 'Holdfast does not answer';
+    if (kubeletCheckMs === 'off') return undefined;
+    const behind = inPath(summary, kubeletCheckMs);
+    if (behind === undefined) return 'no kubelet has both listed and asked for the status yet';
+    return behind ? undefined : 'the kubelet is not behind Holdfast';
   }
 
   async #metrics(): Promise<string> {
@@ -139,9 +154,13 @@ export class Sidecar {
     } catch (error) {
       const bypass = readBypass(this.#options.admin);
       const why = error instanceof AdminError ? error.message : String(error);
-      return { status: 503, text: bypass === undefined ? why : `bypassed since ${bypass.since}: ${bypass.why}` };
+      return { status: 503, text: bypass === undefined ? why : bypassedText(bypass) };
     }
   }
+}
+
+function bypassedText({ since, why }: { readonly since: string; readonly why: string }): string {
+  return `bypassed since ${since}: ${why}`;
 }
 
 function gauge(name: string, help: string, value: boolean | undefined): string {

@@ -1,7 +1,7 @@
 /** The admin socket of the running program: health, profiles, the log level, and what is not understood. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { lstatSync, writeFileSync } from 'node:fs';
+import { lstatSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { pino } from 'pino';
 import t from 'tap';
@@ -116,11 +116,15 @@ t.test('a sidecar serves what Holdfast has, and goes on without it', async (t) =
     ['holdfast_up 1', 'holdfast_bypassed 0', 'holdfast_in_path NaN'],
     'it has not been long enough to know',
   );
+  t.match(await ask('readyz'), { status: 503, text: 'no kubelet has both listed and asked for the status yet' });
   await client.call('ListContainers');
   await client.call('Status');
   t.same(await gauges(), ['holdfast_up 1', 'holdfast_bypassed 0', 'holdfast_in_path 1']);
   t.match((await ask('metrics')).text, /^holdfast_calls_total\{method="Status"/m);
   t.match(await ask('readyz'), { status: 200 });
+  writeFileSync(path.join(directory, 'bypassed'), '2026-11-28T05:00:00Z it failed');
+  t.match(await ask('readyz'), { status: 503, text: 'bypassed since 2026-11-28T05:00:00Z: it failed' });
+  rmSync(path.join(directory, 'bypassed'));
   await kill();
   t.same(await gauges(), ['holdfast_up 0', 'holdfast_bypassed 0', 'holdfast_in_path NaN']);
   t.match(await ask('readyz'), { status: 503, text: /Holdfast is not running/ });
