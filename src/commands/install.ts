@@ -23,6 +23,14 @@ const installOptions = texts({
     describe: 'How soon the kubelet has to be seen to do well behind Holdfast; else it is taken back',
     defaultDescription: defaultConfirmWithin,
   },
+  'retry-after': {
+    describe: 'How long a switch that was taken back is not tried again; for what runs this again and again',
+    defaultDescription: '0s',
+  },
+  config: {
+    describe: 'A configuration to install, in the place of one that was installed and has not been changed since',
+    defaultDescription: 'that of this program, where there is none',
+  },
   node: { describe: 'The node binary to install', defaultDescription: 'the one that runs this' },
   program: { describe: 'The one-file program to install', defaultDescription: 'this one' },
   units: { describe: 'Folder with the unit files to install', defaultDescription: 'those of this program' },
@@ -56,6 +64,8 @@ export function installCommand(stdout: Output): CommandModule {
         platform: given(argv, 'platform', choice(...platforms)) ?? ('auto' as const),
         stages: given(argv, 'stage', listOf(choice(...stages))) ?? usualStages,
         confirmWithinMs: within ?? 0,
+        retryAfterMs: given(argv, 'retry-after', duration('0s', '30d')) ?? 0,
+        config: given(argv, 'config', anyFile),
         node: given(argv, 'node', anyFile),
         program: given(argv, 'program', anyFile),
         units: given(argv, 'units', directory),

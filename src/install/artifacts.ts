@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parse } from 'yaml';
 import { complaint, type Machine } from './machine.js';
 import { configuredRuntime } from './node-facts.js';
 import { paths } from './paths.js';
@@ -34,6 +35,7 @@ export async function installArtifacts(
   steps: Steps,
   artifacts: Artifacts,
   runtime: string,
+  config?: string,
 ): Promise<void> {
   const { files, run } = machine;
   await put(machine, steps, paths.node, readFileSync(artifacts.node), 0o755);
@@ -50,7 +52,7 @@ export async function installArtifacts(
     steps.note(`it runs: Holdfast ${ran.stdout.trim()}`);
   }
   await installLink(machine, steps);
-  await installConfig(machine, steps, runtime);
+  await installConfig(machine, steps, runtime, config);
   if (!steps.dryRun) updateRecord(files, { runtime });
 }
 
@@ -101,11 +103,23 @@ async function installLink({ files }: Machine, steps: Steps): Promise<void> {
   }
 }
 
-async function installConfig(machine: Machine, steps: Steps, runtime: string): Promise<void> {
-  const shipped = shippedFile('holdfast.yaml') ?? `listen: ${paths.socket}\nruntime:\n`;
-  const wanted = shipped.replace(/^runtime:.*$/m, () => `runtime: ${runtime}`);
-  const there = machine.files.text(paths.config);
-  if (there === undefined || there === wanted) {
+/** @param given A file of this process's own root, which takes the place of one that `install` has put there; of no other. */
+async function installConfig(
+  machine: Machine,
+  steps: Steps,
+  runtime: string,
+  given: string | undefined,
+): Promise<void> {
+  const { files } = machine;
+  const text =
+    given === undefined
+      ? (shippedFile('holdfast.yaml') ?? `listen: ${paths.socket}\n`)
+      : parsedConfig(readFileSync(given, 'utf8'), given);
+  const line = `runtime: ${runtime}`;
+  const wanted = /^runtime:/m.test(text) ? text.replace(/^runtime:.*$/m, () => line) : `${line}\n${text}`;
+  const there = files.text(paths.config);
+  const isAsInstalled = there !== undefined && digest(there) === readRecord(files)?.installed[paths.config];
+  if (there === undefined || there === wanted || (given !== undefined && isAsInstalled)) {
     await put(machine, steps, paths.config, Buffer.from(wanted), 0o644);
     return;
   }
@@ -116,8 +130,23 @@ async function installConfig(machine: Machine, steps: Steps, runtime: string): P
       `change that line in ${paths.config}, or install for the runtime that it names`,
     );
   }
-  steps.already(`${paths.config}, which is kept; the one of this version differs in`);
-  for (const line of difference(there, wanted)) steps.note(`  ${line}`);
+  const which = given === undefined ? 'the one of this version' : given;
+  steps.already(`${paths.config}, which is kept; ${which} differs in`);
+  for (const other of difference(there, wanted)) steps.note(`  ${other}`);
+}
+
+/** @throws {Refusal} It is no mapping in YAML, and Holdfast would not start with it. */
+function parsedConfig(text: string, file: string): string {
+  try {
+    const parsed: unknown = parse(text) ?? {};
+    if (typeof parsed === 'object' && !Array.isArray(parsed)) return text;
+  } catch {
+    // Said below.
+  }
+  throw new Refusal(
+    `${file} is not a configuration in YAML`,
+    'give options of holdfast serve, one a line, like metrics: off',
+  );
 }
 
 /** @returns Lines that only one of two texts has: `- ` the one that is there, `+ ` the new one; without comments. */

@@ -7,6 +7,7 @@ import type { Machine } from './machine.js';
 import { findKubelet, type NodeFacts, nodeFacts, type Wanted } from './node-facts.js';
 import { holdfastEndpoint } from './paths.js';
 import { Refusal } from './refusal.js';
+import { marks } from './revert-script.js';
 import type { Steps } from './steps.js';
 import { type Asks, nodeAsks, switchKubelet } from './switch.js';
 import { installUnits } from './units.js';
@@ -25,6 +26,10 @@ export interface InstallOptions extends Wanted {
   /** Folder with unit files; undefined: those that came with the program. */
   readonly units: string | undefined;
   readonly confirmWithinMs: number;
+  /** How long a switch that was taken back is not tried again, ms; 0: it is tried at once. */
+  readonly retryAfterMs: number;
+  /** The configuration to install; undefined: the one that came with the program. */
+  readonly config: string | undefined;
 }
 
 /**
@@ -41,7 +46,7 @@ export async function install(
   const { runtime, kubeletUnit, kubelet } = facts;
   const act: Readonly<Record<Stage, () => Promise<void>>> = {
     'host-check': () => hostCheck(machine, steps, facts, asks.version),
-    artifacts: () => installArtifacts(machine, steps, artifactsOf(options), runtime),
+    artifacts: () => installArtifacts(machine, steps, artifactsOf(options), runtime, options.config),
     units: () => installUnits(machine, steps, { runtime, kubeletUnit, folder: options.units }, asks.version),
     switch: () => sendKubelet(machine, steps, facts, options, asks),
     label: () => labelNode(machine, steps, kubelet?.setup.words ?? []),
@@ -64,11 +69,22 @@ function artifactsOf({ node, program }: InstallOptions): { node: string; program
   return { node: node ?? process.execPath, program: found };
 }
 
+/** What starts this again and again would otherwise restart the kubelet each time. */
+function refuseTooSoon({ files, date }: Machine, retryAfterMs: number): void {
+  const reverted = files.text(marks.reverted)?.trim();
+  const againAt = Date.parse(reverted ?? '') + retryAfterMs;
+  if (reverted === undefined || retryAfterMs === 0 || !(date().getTime() < againAt)) return;
+  throw new Refusal(
+    `the switch was taken back at ${reverted} and is not tried again before ${new Date(againAt).toISOString()}`,
+    `find out why first (holdfast check, journalctl -u holdfast.service); without ${marks.reverted} it is tried at once`,
+  );
+}
+
 async function sendKubelet(
   machine: Machine,
   steps: Steps,
   facts: NodeFacts,
-  { confirmWithinMs }: InstallOptions,
+  { confirmWithinMs, retryAfterMs }: InstallOptions,
   asks: Asks,
 ): Promise<void> {
   const { platform, kubelet, kubeletUnit } = facts;
@@ -78,6 +94,7 @@ async function sendKubelet(
     );
     return;
   }
+  refuseTooSoon(machine, retryAfterMs);
   await switchKubelet(machine, steps, { ...facts, kubelet }, confirmWithinMs, asks);
   if (steps.dryRun) return;
   const setup = (await findKubelet(machine, kubeletUnit, platform === 'k3s'))?.setup;

@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { rmSync, writeFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
 import { type InstallOptions, install } from '../../src/install/install.js';
 import { marks } from '../../src/install/revert-script.js';
@@ -15,6 +16,8 @@ const options: InstallOptions = {
   program: undefined,
   units: undefined,
   confirmWithinMs: 20_000,
+  retryAfterMs: 0,
+  config: undefined,
 };
 const file = '/var/lib/kubelet/config.yaml';
 const ours = `${kubeletConfig}containerRuntimeEndpoint: unix:///run/holdfast/holdfast.sock\n`;
@@ -39,7 +42,8 @@ async function ready(t: Test): Promise<FakeNode> {
   return node;
 }
 
-const doInstall = (node: FakeNode) => install(node.machine, node.steps, options, node.asks);
+const doInstall = (node: FakeNode, more: Partial<InstallOptions> = {}) =>
+  install(node.machine, node.steps, { ...options, ...more }, node.asks);
 const doUninstall = (node: FakeNode) =>
   uninstall(
     node.machine,
@@ -134,3 +138,37 @@ for (const [id, remedy] of [
     await t.rejects(doInstall(node), { name: 'Refusal', remedy });
   });
 }
+
+t.test('a switch that was taken back is not tried again too soon, and no kubelet is restarted', async (t) => {
+  const node = await ready(t);
+  // The node's time of day is 03:04:05.
+  node.write(marks.reverted, '2026-01-02T02:34:06Z\n');
+  await t.rejects(doInstall(node, { retryAfterMs: 1_800_000 }), {
+    name: 'Refusal',
+    message: /taken back at 2026-01-02T02:34:06Z and is not tried again before 2026-01-02T03:04:06.000Z/,
+  });
+  t.notOk(node.ran.some((command) => command.includes('restart')));
+  await doInstall(node, { retryAfterMs: 1_799_000 });
+  t.equal(node.read(file), ours);
+});
+
+t.test('a given configuration takes the place of an installed one, and not of one that somebody changed', async (t) => {
+  const node = await ready(t);
+  rmSync(`${node.folder}/etc/holdfast.yaml`);
+  const given = `${node.folder}/given.yaml`;
+  const program = `${node.folder}/program`;
+  writeFileSync(program, '');
+  const artifacts = () => doInstall(node, { stages: ['artifacts'], config: given, node: program, program });
+  writeFileSync(given, 'hold-ttl: 5m\n');
+  await artifacts();
+  t.equal(node.read('/etc/holdfast.yaml'), 'runtime: /run/containerd/containerd.sock\nhold-ttl: 5m\n');
+  writeFileSync(given, 'hold-ttl: 6m\nruntime: /run/other.sock\n');
+  await artifacts();
+  t.equal(node.read('/etc/holdfast.yaml'), 'hold-ttl: 6m\nruntime: /run/containerd/containerd.sock\n');
+  node.write('/etc/holdfast.yaml', 'runtime: /run/containerd/containerd.sock\nhold-ttl: 7m\n');
+  await artifacts();
+  t.match(node.read('/etc/holdfast.yaml'), /hold-ttl: 7m/);
+  t.match(node.output, /which is kept; .*given.yaml differs in/);
+  writeFileSync(given, '- a list\n');
+  await t.rejects(artifacts(), { name: 'Refusal', message: /not a configuration/ });
+});
