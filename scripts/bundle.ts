@@ -19,7 +19,13 @@ const root = fileURLToPath(new URL('../', import.meta.url));
 const output = path.resolve(process.argv[2] ?? path.join(root, 'dist'));
 
 /** Texts that the program reads (see src/shipped.ts), from the root of the package. */
-const shippedPaths = ['package.json', 'proto/cri.json', 'examples'];
+const shippedPaths = [
+  'package.json',
+  'proto/cri.json',
+  'examples/holdfast.yaml',
+  'examples/scenarios',
+  'examples/systemd',
+];
 const textFile = /\.(json|ya?ml|service|socket|timer|md)$/;
 
 /** A getter for each file: its text is made when it is read. */

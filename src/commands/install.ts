@@ -64,7 +64,7 @@ export function installCommand(stdout: Output): CommandModule {
         platform: given(argv, 'platform', choice(...platforms)) ?? ('auto' as const),
         stages: given(argv, 'stage', listOf(choice(...stages))) ?? usualStages,
         confirmWithinMs: within ?? 0,
-        retryAfterMs: given(argv, 'retry-after', duration('0s', '30d')) ?? 0,
+        retryAfterMs: given(argv, 'retry-after', duration('0s', '720h')) ?? 0,
         config: given(argv, 'config', anyFile),
         node: given(argv, 'node', anyFile),
         program: given(argv, 'program', anyFile),

@@ -6,7 +6,8 @@
  */
 import { endpoint as endpointKind } from '../config/kinds.js';
 import { endpointIn, type KubeletConfig, parseKubeletConfig } from './kubelet-config.js';
-import type { Machine } from './machine.js';
+import { complaint, type Machine } from './machine.js';
+import { Refusal } from './refusal.js';
 import { commandLine, unitSettings, type Word } from './systemd-unit.js';
 
 export const endpointFlag = '--container-runtime-endpoint';
@@ -98,13 +99,20 @@ export function shownSource(from: EndpointSource): string {
   return from.file;
 }
 
-/** @returns undefined where there is no such unit. */
+/** From here on it is what runs a command that failed, chroot(8) or this process: nothing is known of the unit. */
+const firstNotRun = 124;
+
+/** @returns undefined where there is no such unit. @throws {Refusal} systemctl cannot be run. */
 export async function kubeletSources(
   { files, run }: Pick<Machine, 'files' | 'run'>,
   unit: string,
   ownConfigDir?: string,
 ): Promise<KubeletSources | undefined> {
-  const { code, stdout } = await run('systemctl', ['cat', unit]);
+  const ran = await run('systemctl', ['cat', unit]);
+  const { code, stdout } = ran;
+  if (code >= firstNotRun) {
+    throw new Refusal(`systemctl cannot be run: ${complaint(ran)}`, 'systemd has to be there; a container needs SYS_CHROOT');
+  }
   if (code !== 0) return undefined;
   const text = (file: string) => files.text(file);
   return { unit, unitText: stdout, ownConfigDir, text, names: (folder) => files.names(folder) };

@@ -26,8 +26,8 @@ const commandTimeoutMs = 90_000;
 const searchPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /**
- * @param root `/`. Else commands run by chroot(8) there: a container has the node's root mounted with all that is mounted below it, its
- * /proc and /run among that. It needs CAP_SYS_CHROOT, and no process ids of the node's.
+ * @param root `/`. Else commands run by chroot(8) there: a container has the node's root mounted with all that is mounted below it, has
+ * CAP_SYS_CHROOT, and is in the node's process ids, since systemctl gives up on a systemd whose process it cannot see.
  */
 export function machineAt(root: string): Machine {
   const files = new NodeFiles(root);

@@ -34,6 +34,8 @@ export interface NodeOptions {
   readonly files: Readonly<Record<string, string>>;
   /** Text of a program in the place of Holdfast's. */
   readonly program?: string;
+  /** Folders that are copied to the node, by the name that they get there. */
+  readonly folders?: Readonly<Record<string, string>>;
 }
 
 /** Why there can be no such node here. */
@@ -61,7 +63,7 @@ export class SystemdNode {
   #process: ChildProcess | undefined;
   #pid = 0;
 
-  constructor({ kubeletArguments, kubeletService = '', files, program }: NodeOptions) {
+  constructor({ kubeletArguments, kubeletService = '', files, program, folders = {} }: NodeOptions) {
     const units = `${this.state}/units`;
     fs.mkdirSync(units);
     const node = process.execPath;
@@ -82,6 +84,9 @@ export class SystemdNode {
       fs.symlinkSync(`../${unit}`, `${units}/multi-user.target.wants/${unit}`);
     }
     for (const [file, text] of Object.entries(files)) this.write(file, text);
+    for (const [folder, from] of Object.entries(folders)) {
+      fs.cpSync(from, this.state + folder, { recursive: true, verbatimSymlinks: true });
+    }
     const own = fs.existsSync(bundle) ? fs.readFileSync(bundle, 'utf8') : importing;
     this.write('/opt/test/holdfast.mjs', program ?? own);
     this.write('/opt/test/units/holdfast.service', plainService);
@@ -150,6 +155,11 @@ export class SystemdNode {
         resolve({ code, output: stdout + stderr });
       });
     });
+  }
+
+  /** Starts a program on the node; it ends with the node. */
+  start(program: string, ...args: readonly string[]): ChildProcess {
+    return spawn('nsenter', ['-t', String(this.#pid), '-a', program, ...args], { env: { PATH: process.env.PATH } });
   }
 
   /** The command line of the source tree, on the node. */

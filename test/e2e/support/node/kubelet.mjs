@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
  * As much of a kubelet as an installer sees: flags, --config-dir and --config in the real precedence; at the start a Version call, whose
- * failure ends it; then a list of pod sandboxes each half second; /healthz, which fails while the lists do.
+ * failure ends it; then a list of pod sandboxes and the status each half second; /healthz, which fails while the lists do.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import http from 'node:http';
@@ -78,7 +78,7 @@ let last = 'nothing listed yet';
 http.createServer((_, response) => response.writeHead(last === 'ok' ? 200 : 500).end(last)).listen(10_248, '127.0.0.1');
 await call('Version');
 for (;;) {
-  last = await call('ListPodSandbox').then(
+  last = await Promise.all([call('ListPodSandbox'), call('Status')]).then(
     () => 'ok',
     (error) => error.message,
   );

@@ -1,0 +1,113 @@
+/** The pods of examples/kubernetes on a node with a real systemd and something like a kubelet, with the rights that their manifests give them. */
+import fs from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import t, { type Test } from 'tap';
+import { parseAllDocuments } from 'yaml';
+import {
+  containerPrograms,
+  imageFolder,
+  makeImage,
+  type PodSpec,
+  runContainer,
+  startContainer,
+} from './support/container.js';
+import { missingPrograms, skipFor } from './support/programs.js';
+import { missingSystemd, type NodeOptions, type SystemdNode, startNode } from './support/systemd-node.js';
+import { until } from './support/until.js';
+
+const skip = skipFor(missingSystemd() ?? missingPrograms(...containerPrograms));
+const manifests = fileURLToPath(new URL('../../examples/kubernetes', import.meta.url));
+const ours = '/run/holdfast/holdfast.sock';
+const theirs = '/run/containerd/containerd.sock';
+const metrics = 'http://127.0.0.1:9465';
+
+function podOf(file: string, kind: string): PodSpec {
+  const documents = parseAllDocuments(fs.readFileSync(`${manifests}/${file}`, 'utf8')).map((one) => one.toJS());
+  return documents.find((one) => one.kind === kind).spec.template.spec;
+}
+
+const daemon = podOf('holdfast.yaml', 'DaemonSet');
+const uninstaller = podOf('uninstall.yaml', 'Job');
+
+let image = '';
+if (skip === false) {
+  t.before(async () => {
+    image = fs.mkdtempSync('/var/tmp/hfimage-');
+    t.teardown(() => fs.rmSync(image, { recursive: true, force: true }));
+    await makeImage(image);
+  });
+}
+
+function node(t: Test, more: Partial<NodeOptions> = {}): Promise<SystemdNode> {
+  return startNode(t, {
+    kubeletArguments: '--config=/var/lib/kubelet/config.yaml --config-dir=/etc/kubernetes/kubelet.conf.d',
+    files: {
+      '/var/lib/kubelet/config.yaml':
+        'apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nmaxPods: 20\n',
+      '/etc/kubernetes/kubelet.conf.d/50-own.conf': 'maxPods: 30\n',
+    },
+    folders: { [imageFolder]: image },
+    ...more,
+  });
+}
+
+/** As a kubelet runs them: one after the other, each to its end. @returns What they said, by stage. */
+async function stages(node: SystemdNode, t: Test): Promise<Record<string, string>> {
+  const said: Record<string, string> = {};
+  for (const container of daemon.initContainers ?? []) {
+    const { code, output } = await runContainer(node, daemon, container);
+    t.equal(code, 0, `${container.name}: ${output}`);
+    said[container.name] = output;
+  }
+  return said;
+}
+
+async function kubeletPid(node: SystemdNode): Promise<string> {
+  return (await node.run('systemctl', 'show', '--value', '--property=MainPID', 'kubelet.service')).output.trim();
+}
+
+async function readyz(node: SystemdNode): Promise<string> {
+  const script = `fetch('${metrics}/readyz').then(async (r) => console.log(r.status, await r.text()), (e) => console.log(e.message))`;
+  return (await node.run(process.execPath, '-e', script)).output.trim();
+}
+
+t.test(
+  'the stages of the pod put the kubelet behind Holdfast, its sidecar gets ready, and the Job takes it all away',
+  { skip },
+  async (t) => {
+    const on = await node(t);
+    const first = await stages(on, t);
+    t.match(first.switch, /confirmed: kubelet.service is well/);
+    t.equal(await on.dialled(), ours);
+
+    const pid = await kubeletPid(on);
+    const again = await stages(on, t);
+    for (const [stage, output] of Object.entries(again))
+      t.notMatch(output, /done {2}/, `${stage} once more changes nothing`);
+    t.equal(await kubeletPid(on), pid, 'and restarts no kubelet');
+
+    const [sidecar] = daemon.containers;
+    if (sidecar === undefined) throw new Error('no sidecar');
+    const running = startContainer(on, daemon, sidecar);
+    t.teardown(() => running.kill());
+    await until('it is ready', async () => (await readyz(on)) === '200 ok', 20_000);
+    await on.run('systemctl', 'stop', 'kubelet.service');
+    await on.run('systemctl', 'restart', 'holdfast.service');
+    await until('it is not, without a kubelet', async () => /^503 no kubelet/.test(await readyz(on)), 20_000);
+    await on.run('systemctl', 'start', 'kubelet.service');
+    await until('it is ready again', async () => (await readyz(on)) === '200 ok', 20_000);
+    await running.kill();
+    t.equal(await on.dialled(), ours, 'the end of the pod changes nothing on the node');
+
+    const [job] = uninstaller.containers;
+    if (job === undefined) throw new Error('no container in the Job');
+    const uninstalled = await runContainer(on, uninstaller, job);
+    t.match(uninstalled, { code: 0, output: /uninstalled/ }, uninstalled.output);
+    t.equal(await on.dialled(), theirs);
+    t.ok(await on.isWell());
+    t.notMatch((await on.run('ls', '-R', '/etc/systemd/system', '/etc/kubernetes')).output, /holdfast/);
+    for (const gone of ['/opt/holdfast', '/etc/holdfast.yaml', '/var/lib/holdfast', '/run/holdfast']) {
+      t.not((await on.run('test', '-e', gone)).code, 0, `${gone} is gone`);
+    }
+  },
+);
