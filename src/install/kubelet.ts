@@ -111,7 +111,10 @@ export async function kubeletSources(
   const ran = await run('systemctl', ['cat', unit]);
   const { code, stdout } = ran;
   if (code >= firstNotRun) {
-    throw new Refusal(`systemctl cannot be run: ${complaint(ran)}`, 'systemd has to be there; a container needs SYS_CHROOT');
+    throw new Refusal(
+      `systemctl cannot be run: ${complaint(ran)}`,
+      'systemd has to be there; a container needs SYS_CHROOT',
+    );
   }
   if (code !== 0) return undefined;
   const text = (file: string) => files.text(file);
