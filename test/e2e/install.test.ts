@@ -44,7 +44,9 @@ const layouts: readonly [name: string, options: NodeOptions][] = [
 for (const [name, options] of layouts) {
   t.test(`${name}: installed, installed again, checked and uninstalled, the node is as it was`, { skip }, async (t) => {
     const node = await startNode(t, options);
-    t.match(await node.holdfast('check'), { code: 0, output: /not installed/ }, 'before');
+    await until('the kubelet is well', () => node.isWell());
+    const before = await node.holdfast('check');
+    t.match(before, { code: 0, output: /not installed/ }, before.output);
 
     const installed = await node.install('--confirm-within=60s');
     t.match(installed, { code: 0, output: /confirmed: kubelet.service is well/ }, installed.output);

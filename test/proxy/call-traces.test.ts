@@ -8,6 +8,7 @@ import { type CallTraces, guardedTraces, noTraces, type Waiter } from '../../src
 import type { Origin } from '../../src/proxy/cri-runtime.js';
 import { Faults } from '../../src/proxy/faults.js';
 import type { UpstreamAnswer } from '../../src/proxy/upstream.js';
+import { counted } from '../support/counted.js';
 import { ManualClock } from '../support/manual-clock.js';
 
 const origin = (method: string): Origin => ({ path: `/runtime.v1.RuntimeService/${method}`, metadata: [['a', 'b']] });
@@ -17,9 +18,9 @@ const waiter: Waiter = { kind: 'podSandbox', origin: origin('RunPodSandbox'), id
 
 function guarded(traces: CallTraces) {
   const metrics = new Metrics();
-  const counted = async () =>
-    Object.fromEntries((await metrics.faults.get()).values.map(({ labels, value }) => [labels.method, value]));
-  return { counted, ...guardedTraces(traces, new Faults(metrics, pino({ level: 'silent' }), new ManualClock())) };
+  const faults = async () =>
+    Object.fromEntries((await counted(metrics.faults)).map(({ labels, value }) => [labels.method, value]));
+  return { faults, ...guardedTraces(traces, new Faults(metrics, pino({ level: 'silent' }), new ManualClock())) };
 }
 
 const throwing = () => {
@@ -32,12 +33,12 @@ t.test('a fault of the traces is counted for the method, and goes no further', a
   const { attached, ended } = traces.waiter(waiter);
   attached(creation);
   ended('delivered');
-  t.strictSame(await traces.counted(), { RunPodSandbox: 1 });
+  t.strictSame(await traces.faults(), { RunPodSandbox: 1 });
   traces.creation('queued', creation, {});
-  t.strictSame(await traces.counted(), { RunPodSandbox: 1, CreateContainer: 1 });
+  t.strictSame(await traces.faults(), { RunPodSandbox: 1, CreateContainer: 1 });
   traces.start('queued', start, {});
   t.equal(traces.metadataOf(start.origin), start.origin.metadata);
-  t.strictSame(await traces.counted(), { RunPodSandbox: 1, CreateContainer: 1, StartContainer: 2 });
+  t.strictSame(await traces.faults(), { RunPodSandbox: 1, CreateContainer: 1, StartContainer: 2 });
 });
 
 t.test('so does one of a waiter’s trace', async (t) => {
@@ -45,7 +46,7 @@ t.test('so does one of a waiter’s trace', async (t) => {
   const { attached, ended } = traces.waiter(waiter);
   attached(creation);
   ended('left');
-  t.strictSame(await traces.counted(), { RunPodSandbox: 2 });
+  t.strictSame(await traces.faults(), { RunPodSandbox: 2 });
 });
 
 t.test('all that is told is handed on', async (t) => {
@@ -76,7 +77,7 @@ t.test('all that is told is handed on', async (t) => {
     ['start', 'answered', start, { waiters: 2 }],
   ]);
   t.strictSame(traces.metadataOf(start.origin), [['of', start.origin.path]]);
-  t.strictSame(await traces.counted(), {});
+  t.strictSame(await traces.faults(), {});
 });
 
 t.test('where nobody draws traces, nothing happens and metadata is what it was', (t) => {

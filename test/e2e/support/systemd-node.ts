@@ -14,7 +14,6 @@ import { until } from './until.js';
 
 const repository = fileURLToPath(new URL('../../..', import.meta.url)).replace(/\/$/, '');
 const sources = `${repository}/test/e2e/support/node`;
-const shippedUnits = `${repository}/examples/systemd`;
 const bundle = `${repository}/dist/holdfast.mjs`;
 
 /** There is no journal on the node. */
@@ -87,9 +86,7 @@ export class SystemdNode {
     for (const [folder, from] of Object.entries(folders)) {
       fs.cpSync(from, this.state + folder, { recursive: true, verbatimSymlinks: true });
     }
-    const own = fs.existsSync(bundle) ? fs.readFileSync(bundle, 'utf8') : importing;
-    this.write('/opt/test/holdfast.mjs', program ?? own);
-    this.write('/opt/test/units/holdfast.service', plainService);
+    this.write('/opt/test/holdfast.mjs', program ?? fs.readFileSync(bundle, 'utf8'));
   }
 
   /** A file of the node, while that is off or on. */
@@ -192,24 +189,4 @@ export class SystemdNode {
   }
 }
 
-/** Units that were not shipped with socket activation yet would have to be given: these are as little as it takes. */
-const plainService = `[Service]
-ExecStart=/opt/holdfast/bin/holdfast serve --config /etc/holdfast.yaml
-Restart=always
-RestartSec=200ms
-RuntimeDirectory=holdfast
-RuntimeDirectoryPreserve=yes
-StandardOutput=append:/run/services.log
-
-[Install]
-WantedBy=multi-user.target
-`;
-
-const importing = `import { main } from '${repository}/dist/cli.js';
-process.exit(await main(process.argv.slice(2)));
-`;
-
-const installArguments = [
-  '--program=/opt/test/holdfast.mjs',
-  ...(fs.existsSync(`${shippedUnits}/holdfast.socket`) ? [] : ['--units=/opt/test/units']),
-];
+const installArguments = ['--program=/opt/test/holdfast.mjs'];
