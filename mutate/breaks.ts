@@ -259,4 +259,49 @@ export const breaks: readonly Break[] = [
       tests: ['test/cache/creation-life.test.ts'],
     },
   },
+  {
+    claim: 'a call that meets a fault of Holdfast before the runtime has heard of it gets no answer',
+    change: {
+      file: 'src/proxy/creation-calls.ts',
+      text: 'if (isNew) await relay.unary(call);',
+      by: 'if (isNew) return;',
+      tests: ['test/proxy/creation-calls.test.ts'],
+    },
+  },
+  {
+    claim: 'what has begun upstream is made once more by a call that meets a fault of Holdfast',
+    change: {
+      file: 'src/proxy/creation-calls.ts',
+      text: '!(entry.call.hasBegun || this.#leftToRuntime.has(entry))',
+      by: '!this.#leftToRuntime.has(entry)',
+      tests: ['test/proxy/creation-calls.test.ts'],
+    },
+  },
+  {
+    claim: 'a creation that runs upstream is forgotten where an operator asks for it, and made a second time',
+    change: {
+      file: 'src/cache/creation-store.ts',
+      text: "if (state === 'running') return { refused: 'running' };",
+      by: '',
+      tests: ['test/cache/creation-view.test.ts'],
+    },
+  },
+  {
+    claim: 'a start that keeps a second copy from being made is forgotten with what failed',
+    change: {
+      file: 'src/cache/creation-store.ts',
+      text: "if (obstacle?.what === 'start') return { refused: 'start in the way' };",
+      by: '',
+      tests: ['test/cache/creation-view.test.ts'],
+    },
+  },
+  {
+    claim: 'Holdfast is ready while the runtime is away',
+    change: {
+      file: 'src/proxy/runtime-probe.ts',
+      text: 'return { answers: false, why };',
+      by: 'return { answers: true };',
+      tests: ['test/proxy/runtime-probe.test.ts', 'test/proxy/holdfast.test.ts'],
+    },
+  },
 ];

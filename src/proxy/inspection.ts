@@ -85,13 +85,15 @@ export class Inspection {
     const context: ReportContext = { nowMs, load: load(), wedgeAfterMs, creationTimeoutMs, holdTtlMs };
     const all = store.views();
     const told = withDelivered ? all : all.filter(({ state }) => state !== 'delivered');
-    const known = new Set(all.flatMap(({ failures }) => (failures === undefined ? [] : [keyOf(failures.identity)])));
+    // What failed is told with its creation where there is one.
+    const toldWith = all.flatMap(({ failures }) => failures ?? []);
+    const known = new Set(toldWith.map(({ identity }) => JSON.stringify(identity)));
     return {
       creations: [
         ...told.map((view) => reportCreation(view, context)),
         ...starts.views().map((view) => reportStart(view, context)),
         ...store.failing
-          .filter(({ identity }) => !known.has(keyOf(identity)))
+          .filter(({ identity }) => !known.has(JSON.stringify(identity)))
           .map((view) => reportFailing(view, nowMs)),
         ...store.givenUpRemovals.map((removal) => reportGivenUp(removal, nowMs)),
       ],
@@ -141,10 +143,4 @@ function isWanted({ namespace, pod, uid, container }: Wanted, named: Named): boo
     [container, named.container],
   ];
   return pairs.every(([asked, has]) => asked === undefined || asked === has);
-}
-
-/** Of one pod sandbox or container, whatever its attempt. */
-function keyOf(identity: Identity): string {
-  const { kind, namespace, name, uid } = identity;
-  return JSON.stringify([kind, namespace, name, uid, kind === 'container' ? identity.container : '']);
 }

@@ -20,6 +20,7 @@ export interface AskedCall {
   readonly request: Buffer;
   readonly options: UpstreamCallOptions;
   answer(message?: Buffer): Promise<void>;
+  fail(error: Error): Promise<void>;
 }
 
 export type CoreRig = ReturnType<typeof setUp>;
@@ -41,7 +42,11 @@ export function setUp(config: Partial<HoldfastConfig> = {}) {
           resolve({ message, initialMetadata: [], status: ok });
           return passed();
         };
-        asked.push({ method, request, options, answer });
+        const fail = (error: Error) => {
+          reject(error);
+          return passed();
+        };
+        asked.push({ method, request, options, answer, fail });
         options.signal?.addEventListener('abort', () => reject(new Error('cut short')), { once: true });
       }),
     serverStream() {

@@ -87,6 +87,7 @@ t.test('all that is known of a creation is told, in ms from now', (t) => {
     [told.container, told.podSandboxId, told.timesGivenUp, told.hungForMs, told.stuck],
     [undefined, undefined, undefined, undefined, false],
   );
+  t.equal(told.lastError, undefined, 'nothing went wrong');
   t.end();
 });
 
@@ -120,6 +121,7 @@ const stuck: [what: string, view: Partial<CreationView>, isStuck: boolean][] = [
   ['one that runs for longer', { stateSinceMs: ago(121) }, true],
   ['a pod sandbox that runs for four minutes', { identity: podSandbox, stateSinceMs: ago(240) }, false],
   ['one that runs for longer', { identity: podSandbox, stateSinceMs: ago(241) }, true],
+  ['one that hangs', { hungSinceMs: ago(1) }, true],
   ['one that is held for long', { state: 'held', progress: undefined, stateSinceMs: ago(999) }, false],
   ['one that has failed twice', { failures: { ...failures, count: 2 } }, false],
   ['one that has failed three times', { failures }, true],
@@ -144,11 +146,13 @@ const place = (before: number) => ({ before, class: 'container', sinceMs: ago(1)
 const next: [view: Partial<CreationView>, said: string][] = [
   [{ state: 'queued', progress: queued, place: place(0) }, 'it goes as soon as there is a place'],
   [{ state: 'queued', progress: queued }, 'it goes as soon as there is a place'],
+  [{ state: 'queued', progress: undefined }, 'it goes as soon as there is a place'],
   [{ state: 'queued', progress: queued, place: place(4) }, 'it goes when the 4 before it have gone'],
   [
     { state: 'queued', progress: queued, waiters: 0 },
     'it goes as soon as there is a place; it is dropped if nobody asks for it within 600 s',
   ],
+  [{ progress: undefined }, 'when it ends whoever waits is answered; it is cancelled in 900 s at the latest'],
   [{ waiters: 0 }, 'when it ends it is held for the next request; it is cancelled in 880 s at the latest'],
   [{ waiters: 0, identity: podSandbox }, 'when it ends the kubelet finds it; it is cancelled in 880 s at the latest'],
   [waiting(removal(1)), 'it is made when that is gone, or its removal is given up'],
@@ -248,12 +252,9 @@ t.test('what failed and is not asked for, and what could not be removed, is told
     failures: { count: 3, lastAgoMs: 1_000, nextInMs: 4_000 },
     lastError: 'no network',
   });
-  t.match(reportFailing({ ...failures, count: 1, nextMs: nowMs }, nowMs), {
-    stuck: false,
-    waitsFor: /failed once, and/,
-    next: 'it is tried when the kubelet asks again',
-    failures: { nextInMs: 0 },
-  });
+  const once = reportFailing({ ...failures, count: 1, nextMs: nowMs }, nowMs);
+  t.match(once, { stuck: false, waitsFor: /failed once, and/, failures: { nextInMs: 0 } });
+  t.equal(once.next, 'it is tried when the kubelet asks again');
   t.equal(reportFailing({ ...failures, nextMs: ago(3) }, nowMs).failures?.nextInMs, 0);
   t.match(reportGivenUp({ identity: podSandbox, id: 's1', sinceMs: ago(9), error: new Error('busy') }, nowMs), {
     kind: 'podSandbox',

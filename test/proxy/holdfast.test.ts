@@ -155,6 +155,28 @@ t.test('connections, the runtime and the program are in the metrics', async (t) 
   t.match(await rig.metrics.registry.metrics(), `holdfast_build_info{version="${version}",node_version="`);
 });
 
+t.test('whether the runtime answers is told to who asks, and how many are connected', async (t) => {
+  const rig = await Rig.start(t);
+  t.equal(rig.holdfast?.connections, 0);
+  await rig.client.call('Version');
+  t.equal(rig.holdfast?.connections, 1);
+  t.same(await rig.holdfast?.runtimeHealth(), { answers: true });
+  await rig.runtime.kill();
+  await rig.logged(({ msg }) => msg === 'the runtime is not there: calls wait for it');
+  await rig.clock.advance(3_000);
+  t.match(await rig.holdfast?.runtimeHealth(), { answers: false, why: /is not there: nobody .* for 3 s$/ });
+});
+
+t.test('what is under way is told to who looks in', async (t) => {
+  const rig = await Rig.start(t);
+  const hold = rig.runtime.hold('runPodSandbox');
+  const asked = rig.podSandbox(rig.pod());
+  await hold.arrived();
+  t.match(rig.holdfast?.inspection.creations(false).creations, [{ kind: 'podSandbox', state: 'running' }]);
+  hold.release();
+  await asked;
+});
+
 t.test('what is oldest is in the metrics', async (t) => {
   const rig = await Rig.start(t);
   const hold = rig.runtime.hold('runPodSandbox');

@@ -1,5 +1,7 @@
 /** What a core tells of itself, and forgets. */
 import t from 'tap';
+import { GrpcCode } from '../../src/proxy/grpc-code.js';
+import { UpstreamStatusError } from '../../src/proxy/upstream.js';
 import { encodeMessage } from '../support/cri-client.js';
 import {
   containerMade,
@@ -11,6 +13,9 @@ import {
   setUp,
   withId,
 } from './core-rig.js';
+
+const ready = encodeMessage('PodSandboxStatusResponse', { status: { id: 's1', state: 'SANDBOX_READY' } });
+const created = encodeMessage('ContainerStatusResponse', { status: { id: 'c1', state: 'CONTAINER_CREATED' } });
 
 t.test('creations and starts are told, what somebody has only where it is asked for', async (t) => {
   const rig = setUp();
@@ -39,6 +44,7 @@ t.test('creations and starts are told, what somebody has only where it is asked 
       .sort(),
     ['delivered', 'queued', 'running'],
   );
+  t.equal(inspection.summary().creations.remembered, 2, 'one of them is answered');
 });
 
 t.test('the summary says what the admission, the stores and the kubelet are at', async (t) => {
@@ -79,6 +85,7 @@ t.test('what is to be forgotten is chosen by all that is named, and written to t
   t.match(lines.at(-1), { level: 40, container: 'app', outcome: 'done', msg: 'an operator asked to forget' });
   take('StartContainer', withId('c9'));
   await passed();
+  t.same(inspection.forget({ uid: 'other' }), [], 'nor what a start is of, which nobody knows yet');
   const labels = {
     'io.kubernetes.pod.name': 'web',
     'io.kubernetes.pod.namespace': 'default',
@@ -115,4 +122,24 @@ t.test('what failed is told once, with its creation or without', async (t) => {
     inspection.creations(false).creations.map(({ kind, state }) => `${kind} ${state}`),
     ['podSandbox running', 'container failing'],
   );
+});
+
+t.test('what could not be removed is told until it is forgotten', async (t) => {
+  const rig = setUp();
+  const { inspection, clock, last } = rig;
+  await heldContainer(rig);
+  inspection.forget({ uid: 'uid' });
+  const refusal = new UpstreamStatusError({ code: GrpcCode.unknown, message: 'device busy', trailers: [] });
+  for (const pauseMs of [1_000, 2_000, 4_000, 8_000, 0]) {
+    await passed();
+    await last('PodSandboxStatus').answer(ready);
+    await last('ContainerStatus').answer(created);
+    await last('RemoveContainer').fail(refusal);
+    await clock.advance(pauseMs);
+  }
+  t.match(inspection.creations(false).creations, [
+    { kind: 'container', container: 'app', id: 'c1', state: 'removal given up', lastError: 'device busy' },
+  ]);
+  inspection.forget({ uid: 'uid' });
+  t.same(inspection.creations(false).creations, []);
 });
