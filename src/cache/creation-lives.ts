@@ -51,7 +51,7 @@ export interface CreationObserver<Origin, Answer> {
   /** A container that was hidden is no more. */
   vanished(creation: Creation<Origin, Answer>): void;
   /** Something went wrong in Holdfast itself, and the creation is forgotten. */
-  faulted?(creation: Creation<Origin, Answer>, error: unknown): void;
+  faulted(creation: Creation<Origin, Answer>, error: unknown): void;
 }
 
 export interface CreationLivesOptions {
@@ -163,11 +163,11 @@ export class CreationLives<Origin, Answer> {
    * Something went wrong with it in Holdfast itself: it is known no more, and what is or will be made of it is shown. Never throws.
    */
   forget(creation: Creation<Origin, Answer>, error: unknown): void {
-    this.#observer.faulted?.(creation, error);
+    this.#observer.faulted(creation, error);
     try {
       if (creation.state !== 'gone') this.become(creation, 'gone', 'fault');
     } catch (another) {
-      this.#observer.faulted?.(creation, another);
+      this.#observer.faulted(creation, another);
     }
   }
 

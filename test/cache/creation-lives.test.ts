@@ -28,6 +28,9 @@ function setUp(options: Partial<CreationLivesOptions> = {}) {
       },
       revealed: ({ made }) => seen.push(`revealed ${made?.id}`),
       vanished: ({ made }) => seen.push(`vanished ${made?.id}`),
+      faulted(_, error) {
+        throw error;
+      },
     },
     { holdTtlMs, replayTtlMs: 30_000, maxEntries: 100, ...options },
   );

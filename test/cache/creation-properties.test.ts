@@ -167,6 +167,9 @@ class World {
       },
       revealed: () => {},
       vanished: () => {},
+      faulted(_, error) {
+        throw error;
+      },
     },
     {
       creationTimeoutMs: 60_000,

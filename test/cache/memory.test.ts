@@ -56,7 +56,7 @@ t.test('10,000 remembered entries cost under 40 MB', async (t) => {
     return { id: String(made).padStart(64, 'c'), answer: Buffer.alloc(66) };
   };
   let made = 0;
-  const observer = { step: () => {}, revealed: () => {}, vanished: () => {} };
+  const observer = { step: () => {}, revealed: () => {}, vanished: () => {}, faulted: () => {} };
   const ttl = {
     creationTimeoutMs: 900_000,
     holdTtlMs: 900_000,

@@ -1,6 +1,6 @@
 /** What a store makes of a creation or a start that met a fault of Holdfast: it is forgotten, and the next request begins anew. */
 import t from 'tap';
-import type { Creation } from '../../src/cache/creation.js';
+import { Creation } from '../../src/cache/creation.js';
 import { CreationIndex } from '../../src/cache/creation-index.js';
 import { CreationLives } from '../../src/cache/creation-lives.js';
 import { SecondCopyGuard, WatchedStart } from '../../src/cache/second-copy-guard.js';
@@ -68,6 +68,7 @@ t.test('a held container that is abandoned is seen again', async (t) => {
   rig.store.abandon(found, fault);
   t.equal(rig.store.hiddenOwner(item('c1')), undefined);
   t.same([rig.seen, rig.store.mayHide], [['revealed c1'], false]);
+  t.match(rig.details.at(-1), { step: 'forgotten', why: 'fault' });
   const { length } = rig.steps;
   rig.store.abandon(found, fault);
   t.equal(rig.steps.length, length, 'it is gone');
@@ -86,6 +87,21 @@ t.test('a creation that cannot be forgotten is said to have met another fault', 
   await waiter;
   t.match(faults, [{ message: 'remove is broken' }, fault]);
 });
+
+t.test(
+  'a held container that cannot be forgotten is said to have met another fault, and is found no more',
+  async (t) => {
+    const rig = setUp();
+    await held(rig);
+    const found = rig.store.found(container().fingerprint);
+    if (found === undefined) throw new Error('nothing is held');
+    const broken = breakMethod(Creation.prototype, 'markGone');
+    rig.store.abandon(found, fault);
+    broken.mend();
+    t.match(rig.faults, [fault, { message: 'markGone is broken' }]);
+    t.equal(rig.store.found(container().fingerprint), undefined);
+  },
+);
 
 t.test('a creation whose end cannot be noted is forgotten, and its waiters hear of the fault', async (t) => {
   const { runtime, store, faults } = setUp();
