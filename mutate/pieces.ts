@@ -258,6 +258,7 @@ export const pieces: readonly Piece[] = [
       'test/cache/creation-store-grants.test.ts',
       'test/cache/creation-store-queue.test.ts',
       'test/cache/creation-store-progress.test.ts',
+      'test/cache/oldest.test.ts',
       'test/cache/creation-view.test.ts',
       'test/cache/creation-store.test.ts',
       'test/cache/creation-races.test.ts',
@@ -276,7 +277,7 @@ export const pieces: readonly Piece[] = [
     name: 'cache-starts',
     folder: 'src/cache',
     files: ['start-store.ts'],
-    tests: ['test/cache/start-store.test.ts', 'test/cache/store-faults.test.ts'],
+    tests: ['test/cache/oldest.test.ts', 'test/cache/start-store.test.ts', 'test/cache/store-faults.test.ts'],
   },
   {
     name: 'cache-calls',
@@ -300,6 +301,7 @@ export const pieces: readonly Piece[] = [
       'test/cache/given-up-removals.test.ts',
       'test/cache/reaper.test.ts',
       'test/cache/name-reservations.test.ts',
+      'test/cache/creation-view.test.ts',
     ],
   },
 ];

@@ -20,6 +20,8 @@ export async function mutate(sources: readonly string[], tests: readonly string[
   const options: PartialStrykerOptions = {
     mutate: [...sources],
     tempDirName,
+    // What a run of the tests writes there meanwhile is gone before it is copied.
+    ignorePatterns: ['.tap'],
     buildCommand: `tsx ${path.resolve('mutate/compile.ts')}`,
     tap: { testFiles: tests.map(compiled) },
   };

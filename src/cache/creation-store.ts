@@ -112,9 +112,9 @@ export class CreationStore<Origin, Answer> {
     const nowMs = this.#clock.now();
     const oldest = { podSandbox: new Oldest(nowMs), container: new Oldest(nowMs) };
     for (const creation of this.#index.all()) {
-      const { kind, state, heldSinceMs, call } = creation;
+      const { kind, state, heldSinceMs } = creation;
       if (state === 'held') oldest[kind].add('held', heldSinceMs);
-      else if (call.inFlight) oldest[kind].addProgress(this.#progress(creation, nowMs));
+      else oldest[kind].addProgress(this.#progress(creation, nowMs));
     }
     return { podSandbox: oldest.podSandbox.ages, container: oldest.container.ages };
   }
@@ -542,10 +542,7 @@ export class CreationStore<Origin, Answer> {
     if (obstacle?.what === 'start') return { refused: 'start in the way' };
     if (obstacle === undefined && reservation === undefined) return { refused: 'waited for' };
     this.#reservations.forget(creation);
-    if (obstacle !== undefined) {
-      this.#calls.withdraw(call);
-      void this.#queue(creation);
-    }
+    if (obstacle !== undefined) void this.#queue(creation);
     return { did: 'tried now' };
   }
 

@@ -65,7 +65,6 @@ export class FailureBackoff {
 
   /** What has failed and not succeeded since. */
   get all(): readonly FailuresView[] {
-    this.#failures.purgeStale();
     return [...this.#failures.values()].map(viewOf);
   }
 

@@ -19,7 +19,7 @@ export class GivenUpRemovals {
 
   /** What this id or a prefix of it names has been removed after all. */
   ended(idOrPrefix: string): void {
-    if (this.#all.length > 0) this.#all = this.#all.filter(({ id }) => !id.startsWith(idOrPrefix));
+    this.#all = this.#all.filter(({ id }) => !id.startsWith(idOrPrefix));
   }
 
   forget(matches: (identity: Identity) => boolean): void {

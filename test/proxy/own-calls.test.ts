@@ -1,6 +1,14 @@
 /** Holdfast's own small calls to the runtime: what is asked, within what time, and what is made of the answer. */
 import t from 'tap';
-import { type Origin, OwnCalls, read, siblingPath, UnreadableError, write } from '../../src/proxy/own-calls.js';
+import {
+  methodNameOf,
+  type Origin,
+  OwnCalls,
+  read,
+  siblingPath,
+  UnreadableError,
+  write,
+} from '../../src/proxy/own-calls.js';
 import { type Upstream, type UpstreamCallOptions, UpstreamStatusError } from '../../src/proxy/upstream.js';
 import { decodeMessage, encodeMessage } from '../support/cri-client.js';
 
@@ -119,6 +127,11 @@ t.test('another method of the same service is of the same API version', (t) => {
   t.end();
 });
 
+t.test('a method is called what it is called in CRI, whatever the version', (t) => {
+  t.equal(methodNameOf({ path: '/runtime.v1alpha2.RuntimeService/RunPodSandbox', metadata: [] }), 'RunPodSandbox');
+  t.end();
+});
+
 t.test('a message is written as it is read, and what is no message is an error', (t) => {
   const bytes = write('RemoveContainerRequest', { container_id: 'c1' });
   t.same(bytes, encodeMessage('RemoveContainerRequest', { container_id: 'c1' }));
@@ -126,6 +139,7 @@ t.test('a message is written as it is read, and what is no message is an error',
   const unreadable = () => read('RemoveContainerRequest', Buffer.from([0x0a, 0xff]));
   t.throws(unreadable, { name: 'UnreadableError', message: /^cannot read RemoveContainerRequest: index out of range/ });
   t.throws(unreadable, UnreadableError);
+  t.throws(unreadable, { cause: RangeError });
   t.equal(new UnreadableError('Status', 'cut short').message, 'cannot read Status: cut short');
   t.throws(() => read('NoSuchMessage', bytes), { name: 'Error' });
   t.end();
