@@ -74,6 +74,17 @@ t.test('the time it is away counts anew each time', async (t) => {
   ]);
 });
 
+t.test('how long it has been away can be asked, and is not known of one that is there', async (t) => {
+  const { clock, presence } = stage();
+  t.equal(presence.absentForMs, undefined, 'nothing is known');
+  presence.vanished(undefined);
+  await clock.advance(7_000.4);
+  t.equal(presence.absentForMs, 7_000);
+  presence.appeared();
+  t.equal(presence.absentForMs, undefined);
+  presence.close();
+});
+
 t.test('once it is closed nothing more is said', async (t) => {
   const { clock, presence, said } = stage();
   presence.vanished(undefined);

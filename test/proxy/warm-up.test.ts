@@ -1,3 +1,4 @@
+import { performance } from 'node:perf_hooks';
 import { setImmediate as turn } from 'node:timers/promises';
 import t from 'tap';
 import { warmUp } from '../../src/proxy/warm-up.js';
@@ -8,13 +9,16 @@ interface Line {
   readonly kind: string;
 }
 
-/** @param busy What the process is when it is looked at for the n-th time. */
-async function warmed(busy: (look: number) => number, untilMs = Number.POSITIVE_INFINITY) {
+/** @param busy What the process is when it is looked at for the n-th time, and so many lines are written. */
+async function warmed(busy: (look: number, lines: number) => number, untilMs = Number.POSITIVE_INFINITY) {
   const clock = new ManualClock();
   const lines: Line[] = [];
   let looks = 0;
   let over = false;
-  const done = warmUp(clock, { write: (line) => lines.push(JSON.parse(line)), busy: () => busy(looks++) });
+  const done = warmUp(clock, {
+    write: (line) => lines.push(JSON.parse(line)),
+    busy: () => busy(looks++, lines.length),
+  });
   void done.then(() => {
     over = true;
   });
@@ -23,7 +27,7 @@ async function warmed(busy: (look: number) => number, untilMs = Number.POSITIVE_
     for (let turns = 0; turns < 30; turns++) await turn();
   }
   const count = (kind: string, step: string) => lines.filter((line) => line.kind === kind && line.step === step).length;
-  return { count, clock, lines, over: () => over };
+  return { count, clock, lines, over: () => over, looks: () => looks };
 }
 
 t.test('each made-up pod goes all the way and leaves no timer', async (t) => {
@@ -38,7 +42,7 @@ t.test('each made-up pod goes all the way and leaves no timer', async (t) => {
 
 t.test('none is made right after the start, nor while the process has something to do', async (t) => {
   t.strictSame((await warmed(() => 0, 40)).lines, []);
-  const { lines, over } = await warmed(() => 0.5, 1_000);
+  const { lines, over } = await warmed(() => 0.2, 1_000);
   t.strictSame(lines, []);
   t.notOk(over());
 });
@@ -49,8 +53,43 @@ t.test('they are made once it has nothing to do', async (t) => {
 });
 
 t.test('a process that stays busy has warmed itself: no pod is made, no timer is left', async (t) => {
-  const { lines, clock, over } = await warmed(() => 1, 60_000);
+  const { lines, clock, over } = await warmed(() => 1, 5_000);
   t.ok(over());
   t.strictSame(lines, []);
   t.equal(clock.pending, 0);
+});
+
+t.test('what the pods themselves take does not count', async (t) => {
+  let before = 0;
+  const itself = await warmed((_, lines) => {
+    const share = lines > before ? 1 : 0;
+    before = lines;
+    return share;
+  });
+  t.equal(itself.looks(), (await warmed(() => 0)).looks());
+});
+
+t.test('how busy the process is, is what its event loop has had to do since the last look', async (t) => {
+  const measured = performance.eventLoopUtilization;
+  const use = { idle: 0, active: 0, utilization: 0 };
+  t.teardown(() => {
+    performance.eventLoopUtilization = measured;
+  });
+  performance.eventLoopUtilization = (now, then) => (now === undefined ? { ...use } : measured(now, then));
+  const clock = new ManualClock();
+  const lines: string[] = [];
+  const done = warmUp(clock, { write: (line) => lines.push(line) });
+  const pass = async (totalMs: number, how: 'idle' | 'active') => {
+    for (let ms = 0; ms < totalMs; ms += 10) {
+      use[how] += 10;
+      await clock.advance(10);
+      for (let turns = 0; turns < 30; turns++) await turn();
+    }
+  };
+  await pass(1_000, 'active');
+  t.strictSame(lines, []);
+  await pass(200, 'idle');
+  t.not(lines.length, 0);
+  await pass(5_000, 'idle');
+  await done;
 });
