@@ -240,7 +240,6 @@ export class StartStore<Origin, Answer> {
 
   /** Every start that is in flight or held against a creation, as it is now. For people: it costs what there is. */
   views(): readonly StartView[] {
-    this.#past.purgeStale();
     const admission = this.#admission.view();
     return [...this.#inFlight.values(), ...this.#past.values()].map((start) => this.#view(start, admission));
   }

@@ -86,8 +86,7 @@ export class Inspection {
     const all = store.views();
     const told = withDelivered ? all : all.filter(({ state }) => state !== 'delivered');
     // What failed is told with its creation where there is one.
-    const toldWith = all.flatMap(({ failures }) => failures ?? []);
-    const known = new Set(toldWith.map(({ identity }) => JSON.stringify(identity)));
+    const known = new Set(all.map(({ failures }) => JSON.stringify(failures?.identity)));
     return {
       creations: [
         ...told.map((view) => reportCreation(view, context)),

@@ -3,6 +3,7 @@ import t from 'tap';
 import { Creation } from '../../src/cache/creation.js';
 import { CreationIndex } from '../../src/cache/creation-index.js';
 import { CreationLives } from '../../src/cache/creation-lives.js';
+import { DetachedCalls } from '../../src/cache/detached-calls.js';
 import { SecondCopyGuard, WatchedStart } from '../../src/cache/second-copy-guard.js';
 import type { Start } from '../../src/cache/start-store.js';
 import { breakMethod } from '../support/break-method.js';
@@ -179,6 +180,40 @@ t.test('a start that was abandoned takes nothing from the one that came after it
   t.not(next, past);
   rig.store.abandon(past, fault);
   t.equal(rig.store.found('c0'), next);
+  rig.runtime.calls[1]?.end();
+  await settle();
+  rig.store.abandon(past, fault);
+  t.equal(rig.store.found('c0'), next, 'it is past, too');
+});
+
+t.test('a start that is abandoned before it is known whose it is ends with that fault alone', async (t) => {
+  const rig = setUpStarts();
+  rig.runtime.identifiesByHand = true;
+  const waiter = t.rejects(rig.askUnknown('c0'), fault);
+  await settle();
+  const found = rig.store.found('c0');
+  if (found === undefined) throw new Error('not under way');
+  rig.store.abandon(found, fault);
+  await waiter;
+  t.strictSame(rig.faults, [fault]);
+});
+
+t.test('a start whose end cannot be noted is forgotten, and its waiters hear of the fault', async (t) => {
+  for (const [prototype, method] of [
+    [WatchedStart.prototype, 'succeeded'],
+    [DetachedCalls.prototype, 'withdraw'],
+  ] as const) {
+    const rig = setUpStarts();
+    const waiter = t.rejects(rig.ask('c0'), { message: `${method} is broken` });
+    await settle();
+    const broken = breakMethod(prototype, method, 1);
+    rig.runtime.calls[0]?.end();
+    await waiter;
+    broken.mend();
+    t.match(rig.faults, [{ message: `${method} is broken` }]);
+    t.equal(rig.store.found('c0'), undefined);
+    t.strictSame(rig.store.sizes, { inFlight: 0, past: 0, podSandboxes: 0 });
+  }
 });
 
 t.test('a start that cannot be forgotten is said to have met another fault', async (t) => {

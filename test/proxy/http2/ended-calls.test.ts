@@ -1,6 +1,6 @@
 /** That each call is told of once when it has ended: with its code where there is one, and how long it took. */
 import t from 'tap';
-import { Flag, FrameType, frame } from '../../../src/proxy/http2/frames.js';
+import { Flag, FrameType, frame, frameHeaderBytes } from '../../../src/proxy/http2/frames.js';
 import { encodeLiteralBlock } from '../../../src/proxy/http2/hpack.js';
 import type { Limits } from '../../../src/proxy/http2/limits.js';
 import { data, fields, goAway, headers, message, ok, RouterBench, request, reset, settings } from './wire.js';
@@ -173,6 +173,111 @@ t.test(
     t.strictSame(told, ['/pass/A 5 after 0', '/pass/A 5 after 0', '/pass/A 7 after 0']);
   },
 );
+
+t.test('trailers are read up to 16,384 bytes with the headers of their frames', async (t) => {
+  const { bench, told } = await started();
+  const most = 16_384 - frameHeaderBytes;
+  const filled = (length: number) => encodeLiteralBlock(fields({ 'grpc-status': '5', 'x-long': 'X'.repeat(length) }));
+  const block = (length: number) => filled(16_300 - (filled(16_300).length - length));
+  for (const [id, length] of [
+    [1, most],
+    [3, most + 1],
+  ] as const) {
+    t.equal(block(length).length, length);
+    await bench.client(asked(id));
+    await bench.runtime(frame(FrameType.headers, last, id, block(length)));
+  }
+  t.strictSame(told, ['/pass/A 5 after 0', '/pass/A undefined after 0']);
+});
+
+t.test('of trailers that are too long, and of those in several frames, nothing is left for the next', async (t) => {
+  const { bench, told } = await started();
+  let id = 1;
+  const comes = async (...chunks: Buffer[]) => {
+    await bench.client(asked(id));
+    for (const chunk of chunks) await bench.runtime(chunk);
+    id += 2;
+    return told.splice(0);
+  };
+  const inTwo = (list: Record<string, string>) => {
+    const block = encodeLiteralBlock(fields(list));
+    return [
+      frame(FrameType.headers, Flag.endStream, id, block.subarray(0, 4)),
+      frame(FrameType.continuation, Flag.endHeaders, id, block.subarray(4)),
+    ];
+  };
+  const long = headers(id, { 'grpc-status': '9', 'x-long': 'X'.repeat(20_000) }, true);
+  t.strictSame(await comes(long.subarray(0, 8_000), long.subarray(8_000, 19_000), long.subarray(19_000)), [
+    '/pass/A undefined after 0',
+  ]);
+  t.strictSame(await comes(...inTwo({ 'grpc-status': '9' })), ['/pass/A 9 after 0']);
+  t.strictSame(await comes(...inTwo({ 'x-a': 'nothing' })), ['/pass/A 2 after 0'], 'it has no status of its own');
+});
+
+t.test('trailers that share no byte with those before are not taken for them', async (t) => {
+  const { bench, told } = await started();
+  const literal = (first: number, name: string, value: string) =>
+    Buffer.concat([
+      Buffer.from([first, name.length]),
+      Buffer.from(name),
+      Buffer.from([value.length]),
+      Buffer.from(value),
+    ]);
+  const known = literal(0x10, 'grpc-status', '5');
+  const other = literal(0, 'x'.repeat(7), 'y'.repeat(5));
+  t.equal(other.length, known.length);
+  t.notOk([...known].some((octet, at) => octet === other[at]));
+  for (const [at, block] of [known, other].entries()) {
+    await bench.client(asked(2 * at + 1));
+    await bench.runtime(frame(FrameType.headers, last, 2 * at + 1, block));
+  }
+  t.strictSame(told, ['/pass/A 5 after 0', '/pass/A 2 after 0']);
+});
+
+/** `grpc-status: 5` with incremental indexing, and what then stands for it. */
+const indexedNotFound = Buffer.concat([Buffer.from([0x40, 11]), Buffer.from('grpc-status'), Buffer.from([1, 0x35])]);
+const newestEntry = Buffer.from([0xbe]);
+
+/** @returns How calls end on a connection whose runtime may use its header table, with each of these blocks. */
+async function endsWith(...blocks: readonly { readonly type?: number; readonly block: Buffer }[]): Promise<string[]> {
+  const { bench, told } = unstarted();
+  await bench.client(settings());
+  await bench.runtime(settings());
+  for (const [at, { type = FrameType.headers, block }] of blocks.entries()) {
+    await bench.client(asked(2 * at + 1));
+    await bench.runtime(frame(type, type === FrameType.headers ? last : Flag.endHeaders, 2 * at + 1, block));
+  }
+  return told.map((line) => line.split(' ')[1] ?? '');
+}
+
+t.test('once a block is no HPACK, what refers to the header table is not understood any more', async (t) => {
+  const halfRight = Buffer.concat([indexedNotFound, Buffer.from([0xff, 0xff, 0xff, 0xff, 0xff, 0xff])]);
+  t.strictSame(await endsWith({ block: indexedNotFound }, { block: halfRight }, { block: newestEntry }), [
+    '5',
+    'undefined',
+    'undefined',
+  ]);
+});
+
+t.test('where the runtime pushes something, what it says of the header table is not followed', async (t) => {
+  // As headers it would be ones without names.
+  const promise = Buffer.from([0, 0, 0, 2, 1, 0x61]);
+  t.strictSame(
+    await endsWith({ block: indexedNotFound }, { type: FrameType.pushPromise, block: promise }, { block: newestEntry }),
+    ['5', 'undefined'],
+  );
+});
+
+t.test('trailers that empty the header table do so each time they come', async (t) => {
+  const empties = Buffer.concat([Buffer.from([0x20]), encodeLiteralBlock(fields(okTrailers))]);
+  const fills = Buffer.concat([Buffer.from([0x3f, 0xe1, 0x1f]), indexedNotFound]);
+  t.strictSame(await endsWith({ block: empties }, { block: fills }, { block: empties }, { block: newestEntry }), [
+    '0',
+    '5',
+    '0',
+    'undefined',
+  ]);
+});
 
 const unread: Record<string, readonly Buffer[]> = {
   'DATA without trailers': [headers(1, head), data(1, message(''), true)],
