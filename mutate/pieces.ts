@@ -86,7 +86,7 @@ export const pieces: readonly Piece[] = [
     name: 'proxy-call-path',
     folder: 'src/proxy',
     files: ['call-path.ts', 'core.ts'],
-    tests: ['test/proxy/call-path.test.ts', 'test/proxy/core.test.ts'],
+    tests: ['test/proxy/call-path.test.ts', 'test/proxy/core.test.ts', 'test/proxy/inspection.test.ts'],
   },
   {
     name: 'proxy-faults',

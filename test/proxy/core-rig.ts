@@ -3,6 +3,7 @@ import { pino } from 'pino';
 import { Metrics } from '../../src/admin/metrics.js';
 import type { HoldfastConfig } from '../../src/config/config.js';
 import { defaults } from '../../src/config/defaults.js';
+import type { CallTraces } from '../../src/proxy/call-traces.js';
 import { newCore } from '../../src/proxy/core.js';
 import type { TakenCall } from '../../src/proxy/taken-call.js';
 import type { Upstream, UpstreamAnswer, UpstreamCallOptions } from '../../src/proxy/upstream.js';
@@ -25,8 +26,11 @@ export interface AskedCall {
 
 export type CoreRig = ReturnType<typeof setUp>;
 
-/** @param config What is otherwise than by default. */
-export function setUp(config: Partial<HoldfastConfig> = {}) {
+/**
+ * @param config What is otherwise than by default.
+ * @param traces Default: nobody draws any.
+ */
+export function setUp(config: Partial<HoldfastConfig> = {}, traces?: CallTraces) {
   const clock = new ManualClock();
   const metrics = new Metrics();
   const lines: Record<string, unknown>[] = [];
@@ -84,7 +88,7 @@ export function setUp(config: Partial<HoldfastConfig> = {}) {
   const readPressure = () => ({ avg10: 0, stalledMs: 0 });
   const core = newCore(
     { ...defaults, listen: '', runtime: '', ...config },
-    { log, clock, metrics, upstream, readPressure },
+    { log, clock, metrics, upstream, readPressure, traces },
   );
   /** @param delivered Whether the answer is known to have been got. */
   const take = (method: string, request: Buffer = Buffer.alloc(0), delivered = true) => {

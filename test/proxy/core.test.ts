@@ -2,10 +2,19 @@
 import { lstatSync, mkdirSync, symlinkSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
+import { CreationLives } from '../../src/cache/creation-lives.js';
+import { WatchedStart } from '../../src/cache/second-copy-guard.js';
 import { defaults } from '../../src/config/defaults.js';
+import { noTraces } from '../../src/proxy/call-traces.js';
+import { Events } from '../../src/proxy/events.js';
+import { LifeLog } from '../../src/proxy/life-log.js';
+import { breakMethod } from '../support/break-method.js';
+import { counted } from '../support/counted.js';
 import { encodeMessage } from '../support/cri-client.js';
 import { settle } from '../support/manual-clock.js';
 import {
+  type CoreRig,
+  containerMade,
   createContainer,
   heldContainer,
   listOf,
@@ -56,6 +65,109 @@ t.test('the gauges show what the stores and the subscriptions have', async (t) =
   await done;
   t.same(await gauges(), ['holdfast_hidden_containers 1', 'holdfast_entries 1', 'holdfast_event_subscriptions 0']);
   close();
+});
+
+t.test('the age of what is oldest is in the metrics', async (t) => {
+  const { metrics, take, clock, close } = setUp();
+  take('RunPodSandbox', runPodSandbox());
+  take('StartContainer', withId('c1'));
+  await passed();
+  await clock.advance(2_000);
+  const text = await metrics.registry.metrics();
+  for (const labels of ['kind="podSandbox",stage="running"', 'kind="start",stage="queued"']) {
+    t.match(text, `holdfast_oldest_creation_age_seconds{${labels}} 2\n`);
+  }
+  close();
+  await passed();
+});
+
+t.test('who draws traces is told of each step, and says what goes to the runtime', async (t) => {
+  const told: string[] = [];
+  const { take, asked, last, close } = setUp(
+    {},
+    {
+      ...noTraces,
+      creation: (step) => told.push(`creation ${step}`),
+      start: (step) => told.push(`start ${step}`),
+      metadataOf: () => [['traceparent', 'ours']],
+    },
+  );
+  take('RunPodSandbox', runPodSandbox());
+  take('StartContainer', withId('c1'));
+  await passed();
+  await last('ListContainers').answer();
+  t.same(told.sort(), ['creation queued', 'creation started', 'start queued', 'start started']);
+  for (const { method, options } of asked) {
+    if (method !== 'ListContainers') t.same(options.metadata, [['traceparent', 'ours']], method);
+  }
+  close();
+  await passed();
+});
+
+/** Calls that met a fault, by method. */
+async function faultsOf({ metrics }: CoreRig) {
+  return Object.fromEntries((await counted(metrics.faults)).map(({ labels, value }) => [labels.method, value]));
+}
+
+t.test('a fault of the log of steps disturbs no call, and counts for its method', async (t) => {
+  const rig = setUp();
+  const { take, last, close } = rig;
+  const broken = [breakMethod(LifeLog.prototype, 'creation', 1), breakMethod(LifeLog.prototype, 'start', 1)];
+  const sandbox = take('RunPodSandbox', runPodSandbox());
+  await passed();
+  await last('RunPodSandbox').answer(podSandboxMade('s9'));
+  await sandbox.done;
+  broken.push(breakMethod(LifeLog.prototype, 'creation', 1));
+  const container = take('CreateContainer', createContainer());
+  take('StartContainer', withId('c0'));
+  await passed();
+  await last('CreateContainer').answer(containerMade('c1'));
+  await container.done;
+  for (const one of broken.reverse()) one.mend();
+  t.same([sandbox.sent.at(-1), container.sent.at(-1)], [0, 0]);
+  t.same(await faultsOf(rig), { RunPodSandbox: 1, CreateContainer: 1, StartContainer: 1 });
+  close();
+});
+
+t.test('a fault at the end of what nobody waits for counts for its method', async (t) => {
+  const rig = setUp();
+  const { take, last, close } = rig;
+  const left = [take('CreateContainer', createContainer()), take('StartContainer', withId('c1'))];
+  await passed();
+  await last('ListContainers').answer(listOf('c1'));
+  for (const { leave, done } of left) {
+    leave();
+    await done;
+  }
+  const broken = [breakMethod(CreationLives.prototype, 'rename'), breakMethod(WatchedStart.prototype, 'succeeded')];
+  await last('CreateContainer').answer(containerMade('c0'));
+  await last('StartContainer').answer();
+  for (const one of broken) one.mend();
+  t.same(await faultsOf(rig), { CreateContainer: 1, StartContainer: 1 });
+  close();
+});
+
+t.test('a fault in what subscribers are to be told disturbs no creation, and counts for the events', async (t) => {
+  for (const [method, isUsed] of [
+    ['revealed', true],
+    ['vanished', false],
+  ] as const) {
+    const rig = setUp();
+    const { handlers, clock, last, close } = rig;
+    await heldContainer(rig);
+    const broken = breakMethod(Events.prototype, method);
+    if (isUsed) handlers.observe('/runtime.v1.RuntimeService/ExecSync', withId('c1'));
+    else {
+      await clock.advance(defaults.holdTtlMs);
+      await last('PodSandboxStatus').answer(ready);
+      await last('ContainerStatus').answer(created);
+      await last('RemoveContainer').answer();
+    }
+    broken.mend();
+    t.same(await faultsOf(rig), { GetContainerEvents: 1 });
+    t.equal(rig.inspection.creations(true).creations.length, 0);
+    close();
+  }
 });
 
 t.test('events of a container come when it is given to somebody, and never where it is removed', async (t) => {

@@ -113,6 +113,16 @@ t.test('where it cannot listen it does not go on looking for a runtime', async (
   t.equal(clock.pending, 0);
 });
 
+t.test('where a socket was passed that cannot be used, it makes none of its own', async (t) => {
+  const { log, clock, config } = scene(t);
+  const passed = { descriptor: 99_999, path: config.listen };
+  await t.rejects(startHoldfast(config, { log, clock, passed }), {
+    message: /^cannot use the socket that was passed: /,
+  });
+  t.equal(lstatSync(config.listen, { throwIfNoEntry: false }), undefined);
+  t.equal(clock.pending, 0);
+});
+
 t.test('when it ends, nobody looks for a runtime that is not there or speaks of it', async (t) => {
   const rig = await Rig.start(t, { runtimeUp: false });
   await rig.logged(({ msg }) => msg === 'the runtime is not there: calls wait for it');
