@@ -194,6 +194,7 @@ export const pieces: readonly Piece[] = [
     folder: 'src/proxy/http2',
     files: ['passed-stream.ts', 'stream-table.ts'],
     tests: [
+      'test/proxy/http2/stream-table.test.ts',
       'test/proxy/http2/call-ends.test.ts',
       'test/proxy/http2/ended-calls.test.ts',
       'test/proxy/http2/half-requests.test.ts',
@@ -288,6 +289,7 @@ export const pieces: readonly Piece[] = [
       'test/cache/detached-calls.test.ts',
       'test/cache/abandoned-calls.test.ts',
       'test/cache/creation-runtime.test.ts',
+      'test/cache/store-faults.test.ts',
     ],
   },
   {

@@ -6,6 +6,7 @@ import { DetachedCalls, type DetachedCallsOptions, type Job } from '../../src/ca
 import { Admission, type AdmissionOptions } from '../../src/throttle/admission.js';
 import { fixedLimit } from '../../src/throttle/concurrency-limit.js';
 import type { Overdue, Urgency } from '../../src/throttle/work-queue.js';
+import { breakMethod } from '../support/break-method.js';
 import { ManualClock, settle } from '../support/manual-clock.js';
 
 setFlagsFromString('--expose-gc');
@@ -495,4 +496,36 @@ t.test('what a call is to the admission is told while it waits for its turn and 
   t.equal(calls.workOf(first), undefined);
   t.equal(calls.workOf(second), waiting, 'it runs now');
   t.equal(admission.view().places.size, 0);
+});
+
+t.test('a call whose end cannot be noted is let go of, and whoever waits hears of it', async (t) => {
+  for (const isTold of [true, false]) {
+    const { calls, job, end } = setUp();
+    const faults: unknown[] = [];
+    const call = calls.open(Buffer.from('a'), {
+      waiterLeft: () => {},
+      succeeded: () => {},
+      failed: () => {},
+      ...(isTold && { faulted: (error: unknown) => faults.push(error) }),
+    });
+    const waiter = t.rejects(call.join(new AbortController().signal), { message: 'withdraw is broken' });
+    calls.queue(call, job());
+    await settle();
+    const broken = breakMethod(DetachedCalls.prototype, 'withdraw', 1);
+    await end(0);
+    await waiter;
+    broken.mend();
+    t.equal(calls.workOf(call), undefined);
+    t.equal(faults.length, isTold ? 1 : 0);
+  }
+});
+
+t.test('a call whose turn meets a fault fails with it', async (t) => {
+  const { ask, ends } = setUp();
+  const begun = () => {
+    throw new TypeError('broken');
+  };
+  ask('a', { begun });
+  await settle();
+  t.strictSame(ends, ['a: TypeError']);
 });

@@ -394,6 +394,9 @@ t.test('a taken call for which there is no room was unavailable', async (t) => {
   await bench.take(1);
   await bench.client(asked(3, '/take/More'));
   t.strictSame(told, ['/take/More 14 after 0']);
+  await bench.client(reset(1));
+  await bench.take(5);
+  t.strictSame(told, ['/take/More 14 after 0', '/take/Call 1 after 0'], 'there is room again');
 });
 
 t.test('the next read has a time of its own', async (t) => {
