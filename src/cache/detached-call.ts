@@ -244,7 +244,11 @@ export class DetachedCall<Result> {
 
   /** A listener threw. Whoever waits hears of it: what the listener keeps of the call cannot be relied on. */
   #faulted(error: unknown): void {
-    this.#events.faulted?.(error);
+    try {
+      this.#events.faulted?.(error);
+    } catch {
+      // What comes of a fault is of no interest beside it; whoever waits must not wait for ever.
+    }
     this.fail(error);
   }
 

@@ -91,8 +91,9 @@ export class DetachedCalls<Result> {
         events.failed(error, waiters);
       },
       faulted: (error) => {
-        this.#release(call);
+        // First: what met the fault may be the release.
         events.faulted?.(error);
+        this.#release(call);
       },
     });
     this.#open.set(call, queued);

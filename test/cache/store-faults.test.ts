@@ -116,6 +116,21 @@ t.test('a creation whose end cannot be noted is forgotten, and its waiters hear 
   t.equal(store.found(container().fingerprint), undefined);
 });
 
+t.test('so it is where the same fault comes each time, and the next request begins anew', async (t) => {
+  const { runtime, store, faults } = setUp();
+  const waiter = t.rejects(store.request(container(), never), { message: 'withdraw is broken' });
+  await settle();
+  const broken = breakMethod(DetachedCalls.prototype, 'withdraw');
+  runtime.call(0).end('c1');
+  await waiter;
+  broken.mend();
+  t.match(faults, [{ message: 'withdraw is broken' }]);
+  const again = store.request(container(), never);
+  await settle();
+  runtime.call(1).end('c2');
+  t.equal((await again).made.id, 'c2');
+});
+
 t.test('a creation whose begin cannot be noted is not made', async (t) => {
   const { runtime, store } = setUp();
   const broken = breakMethod(CreationLives.prototype, 'on', 1);
@@ -199,14 +214,15 @@ t.test('a start that is abandoned before it is known whose it is ends with that 
 });
 
 t.test('a start whose end cannot be noted is forgotten, and its waiters hear of the fault', async (t) => {
-  for (const [prototype, method] of [
-    [WatchedStart.prototype, 'succeeded'],
-    [DetachedCalls.prototype, 'withdraw'],
+  for (const [prototype, method, nth] of [
+    [WatchedStart.prototype, 'succeeded', 1],
+    [DetachedCalls.prototype, 'withdraw', 1],
+    [DetachedCalls.prototype, 'withdraw', undefined],
   ] as const) {
     const rig = setUpStarts();
     const waiter = t.rejects(rig.ask('c0'), { message: `${method} is broken` });
     await settle();
-    const broken = breakMethod(prototype, method, 1);
+    const broken = breakMethod(prototype, method, nth);
     rig.runtime.calls[0]?.end();
     await waiter;
     broken.mend();

@@ -368,7 +368,8 @@ t.test('a taken call is told of with what it was ended with', async (t) => {
 
 t.test('a taken call whose client leaves is cancelled, and one whose deadline passes has exceeded it', async (t) => {
   const { bench, told } = await started();
-  await bench.take(1);
+  const unbounded = await bench.take(1);
+  t.equal(unbounded.deadlineMs, undefined);
   await bench.take(3, { 'grpc-timeout': '2S' });
   await bench.client(reset(1));
   t.strictSame(told, ['/take/Call 1 after 0']);
