@@ -144,6 +144,14 @@ t.test('a reset of the client behind the trailers changes nothing', async (t) =>
   t.strictSame(bench.ends, ['/observe/A succeeded']);
 });
 
+t.test('a runtime that sends something else within a header block is at fault', async (t) => {
+  const bench = await asked();
+  bench.fromRuntime(
+    Buffer.concat([frame(FrameType.headers, 0, 1, encodeLiteralBlock(fields(head))), data(1, message(''))]),
+  );
+  t.strictSame(bench.violations, ['upstream: a header block out of place']);
+});
+
 const losses: Record<string, (bench: RouterBench) => void> = {
   'both connections end': (bench) => bench.router.abandon(),
   'the connection of the runtime ends': (bench) => {
