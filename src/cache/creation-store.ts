@@ -290,7 +290,11 @@ export class CreationStore<Origin, Answer> {
         this.#lives.step('waiter left', creation, { waiters });
         if (waiters === 0) this.#lives.hide(creation);
       },
-      faulted: (error) => this.#lives.forget(creation, error),
+      faulted: (error) => {
+        // First: what is queued would end as if its pod sandbox had ended.
+        call.fail(error);
+        this.#lives.forget(creation, error);
+      },
     });
     const creation: Creation<Origin, Answer> = new Creation(asked, call);
     attached(creation);

@@ -3,6 +3,7 @@ import t from 'tap';
 import { Creation } from '../../src/cache/creation.js';
 import { CreationIndex } from '../../src/cache/creation-index.js';
 import { CreationLives } from '../../src/cache/creation-lives.js';
+import { WaiterLeftError } from '../../src/cache/detached-call.js';
 import { DetachedCalls } from '../../src/cache/detached-calls.js';
 import { SecondCopyGuard, WatchedStart } from '../../src/cache/second-copy-guard.js';
 import type { Start } from '../../src/cache/start-store.js';
@@ -129,6 +130,22 @@ t.test('so it is where the same fault comes each time, and the next request begi
   await settle();
   runtime.call(1).end('c2');
   t.equal((await again).made.id, 'c2');
+});
+
+t.test('where it cannot be noted that one leaves a queued creation, the others hear of the fault', async (t) => {
+  const { store, faults } = setUp({ limit: 1 });
+  store.request(podSandbox(), never).catch(() => {});
+  await settle();
+  const leave = new AbortController();
+  const left = t.rejects(store.request(container(), leave.signal), WaiterLeftError);
+  const other = t.rejects(store.request(container(), never), { message: 'step is broken' });
+  await settle();
+  const broken = breakMethod(CreationLives.prototype, 'step', 1);
+  leave.abort();
+  await Promise.all([left, other]);
+  broken.mend();
+  t.match(faults, [{ message: 'step is broken' }]);
+  t.equal(store.found(container().fingerprint), undefined);
 });
 
 t.test('a creation whose begin cannot be noted is not made', async (t) => {
