@@ -119,21 +119,27 @@ export class NodeFiles {
     const followed = this.real(file);
     const isLink = this.linkTarget(file) !== undefined;
     const real = !isLink ? followed : existsSync(followed) ? realpathSync(followed) : this.#place(file);
-    mkdirSync(path.dirname(real), { recursive: true });
-    const old = statSync(real, { throwIfNoEntry: false });
-    const temporary = path.join(path.dirname(real), `.${path.basename(real)}.holdfast-${process.pid}`);
-    const descriptor = openSync(temporary, 'w', 0o600);
+    const folder = path.dirname(real);
+    const prefix = `.${path.basename(real)}.holdfast-`;
+    const temporary = path.join(folder, `${prefix}${process.pid}`);
     try {
-      const bytes = Buffer.from(content);
-      for (let written = 0; written < bytes.length; ) written += writeSync(descriptor, bytes, written);
-      fsyncSync(descriptor);
-    } finally {
-      closeSync(descriptor);
+      mkdirSync(folder, { recursive: true });
+      // What a process that was killed has left may be large.
+      for (const name of readdirSync(folder)) if (name.startsWith(prefix)) rmSync(path.join(folder, name));
+      const old = statSync(real, { throwIfNoEntry: false });
+      writeAll(temporary, Buffer.from(content));
+      if (old !== undefined) chownSync(temporary, old.uid, old.gid);
+      chmodSync(temporary, old === undefined || forced ? mode : old.mode & 0o7777);
+      renameSync(temporary, real);
+      syncFolder(folder);
+    } catch (cause) {
+      try {
+        rmSync(temporary, { force: true });
+      } catch {
+        // As where its folder is read-only: then there is none.
+      }
+      throw new Error(`${file} cannot be written: ${cause instanceof Error ? cause.message : cause}`, { cause });
     }
-    if (old !== undefined) chownSync(temporary, old.uid, old.gid);
-    chmodSync(temporary, old === undefined || forced ? mode : old.mode & 0o7777);
-    renameSync(temporary, real);
-    syncFolder(path.dirname(real));
   }
 
   /** Makes a symbolic link, in the place of one that is there. */
@@ -158,6 +164,17 @@ export class NodeFiles {
   /** A folder that has something in it stays. */
   removeEmptyFolder(folder: string): void {
     if (this.stat(folder) !== undefined && this.names(folder).length === 0) rmdirSync(this.real(folder));
+  }
+}
+
+/** A file that is on the disk. */
+function writeAll(file: string, bytes: Buffer): void {
+  const descriptor = openSync(file, 'w', 0o600);
+  try {
+    for (let written = 0; written < bytes.length; ) written += writeSync(descriptor, bytes, written);
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
   }
 }
 

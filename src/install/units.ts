@@ -62,7 +62,11 @@ export async function installUnits(
   for (const [name, text] of wanted) {
     changed = (await put(machine, steps, `${paths.units}/${name}`, Buffer.from(text), 0o644)) || changed;
   }
-  if (changed && !steps.dryRun) await systemctl(machine, 'daemon-reload');
+  const program = [paths.node, paths.bundle, paths.config].map((file) => files.bytes(file) ?? '');
+  const startedWith = digest([...program, ...wanted.map(([, text]) => text)].map((part) => digest(part)).join());
+  // An earlier run may have come no further than the files.
+  const isNew = changed || readRecord(files)?.startedWith !== startedWith;
+  if (isNew && !steps.dryRun) await systemctl(machine, 'daemon-reload');
   // Those with an [Install] section are for the boot; the others are started by them.
   const names = wanted.filter(([, text]) => /^\[Install\]/m.test(text)).map(([name]) => name);
   for (const name of names) {
@@ -70,8 +74,6 @@ export async function installUnits(
     if (stdout.trim() === 'enabled') steps.already(`${name} is enabled`);
     else await steps.do(`${name} enabled`, () => systemctl(machine, 'enable', name));
   }
-  const program = [paths.node, paths.bundle, paths.config].map((file) => files.bytes(file) ?? '');
-  const startedWith = digest([...program, ...wanted.map(([, text]) => text)].map((part) => digest(part)).join());
   await start(machine, steps, names, startedWith);
   if (steps.dryRun) return;
   const { runtimeName, runtimeVersion } = await waitForVersion(machine, ask, answerWithinMs);
@@ -83,6 +85,7 @@ async function start(machine: Machine, steps: Steps, names: readonly string[], s
   const service = 'holdfast.service';
   const isActive = async (name: string) => (await unitState(machine, name, 'ActiveState')).ActiveState === 'active';
   const ran = await isActive(service);
+  if (!steps.dryRun) await refuseBypassedByHand(machine, service);
   for (const name of names.filter((unit) => unit !== service)) {
     if (await isActive(name)) {
       steps.already(`${name} is active`);
@@ -104,6 +107,20 @@ async function start(machine: Machine, steps: Steps, names: readonly string[], s
   } else {
     steps.already(`${service} is active`);
   }
+}
+
+/** Whoever has taken Holdfast out of the way wants it to stay there, also where something installs it again and again. */
+async function refuseBypassedByHand(machine: Machine, service: string): Promise<void> {
+  const [bypass, own] = await Promise.all([
+    unitState(machine, 'holdfast-bypass.service', 'ActiveState'),
+    unitState(machine, service, 'ActiveState'),
+  ]);
+  // After a failure it is failed, or about to be tried again.
+  if (bypass.ActiveState !== 'active' || own.ActiveState !== 'inactive') return;
+  throw new Refusal(
+    `Holdfast is bypassed by hand: ${machine.files.text(paths.bypassed)?.trim() ?? 'holdfast-bypass.service runs'}`,
+    `systemctl start ${service} ends that; then run this again`,
+  );
 }
 
 /** @throws {Refusal} No answer in time, or from what stands in for Holdfast. */
