@@ -1,4 +1,5 @@
 /** `holdfast install`: its stages in order, each of which can be done by itself and done again. */
+import { alone } from './alone.js';
 import { installArtifacts, ownProgram } from './artifacts.js';
 import { hostCheck } from './host-check.js';
 import { isSameEndpoint } from './kubelet.js';
@@ -42,6 +43,11 @@ export async function install(
   options: InstallOptions,
   asks: Asks = nodeAsks,
 ): Promise<void> {
+  const act = () => installStages(machine, steps, options, asks);
+  await (steps.dryRun ? act() : alone(machine.files, act));
+}
+
+async function installStages(machine: Machine, steps: Steps, options: InstallOptions, asks: Asks): Promise<void> {
   const facts = await nodeFacts(machine, options);
   const { runtime, kubeletUnit, kubelet } = facts;
   const act: Readonly<Record<Stage, () => Promise<void>>> = {

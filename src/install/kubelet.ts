@@ -137,6 +137,14 @@ export async function unitState<const P extends string>(
   return Object.fromEntries(properties.map((name) => [name, said.get(name) ?? ''])) as Record<P, string>;
 }
 
+/** @returns The endpoint that a kubelet was started with as a flag, wherever that came from; undefined: none, or it does not run. */
+export async function runningFlag(machine: Pick<Machine, 'files' | 'run'>, unit: string): Promise<string | undefined> {
+  const { MainPID } = await unitState(machine, unit, 'MainPID');
+  const origin = { kind: 'exec-start', file: '', raw: '' } as const;
+  const words = (processArguments(machine, MainPID) ?? []).map((text) => ({ text, origin }));
+  return flagOf(words, endpointFlag)?.value;
+}
+
 /** @returns Words of a running process's command line; undefined where there is none. */
 export function processArguments({ files }: Pick<Machine, 'files'>, pid: string): string[] | undefined {
   const line = /^[1-9]\d*$/.test(pid) ? files.text(`/proc/${pid}/cmdline`) : undefined;

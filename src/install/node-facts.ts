@@ -1,11 +1,13 @@
 /** What has to be known of a node before anything is changed: its platform, its kubelet, its runtime. */
 import { parse } from 'yaml';
+import { isSameSocket } from '../config/same-socket.js';
 import {
   isSameEndpoint,
   type KubeletSetup,
   type KubeletSources,
   kubeletSetup,
   kubeletSources,
+  shownSource,
   socketOf,
 } from './kubelet.js';
 import type { Machine } from './machine.js';
@@ -68,7 +70,21 @@ export async function nodeFacts(machine: Machine, wanted: Wanted): Promise<NodeF
   const socket = socketOf(runtime);
   if (socket === undefined) throw new Refusal(`the runtime's endpoint ${runtime} is no unix socket`, sayRuntime);
   if (socket === paths.socket) throw new Refusal(`${socket} is Holdfast's own socket, not the runtime's`, sayRuntime);
+  if (platform !== 'none' && kubelet !== undefined) refuseOtherRuntime(machine, kubelet, socket);
   return { platform, kubelet, kubeletUnit: kubelet?.sources.unit ?? 'kubelet.service', runtime: socket };
+}
+
+/** Behind Holdfast it would find none of its pods, and make all of them once more. */
+function refuseOtherRuntime({ files }: Machine, { sources, setup }: Kubelet, runtime: string): void {
+  const used = socketOf(setup.endpoint);
+  if (used === undefined || isSameEndpoint(used, holdfastEndpoint)) return;
+  // Where nothing that is seen here tells it, as with k3s, only what is there can be meant.
+  if (setup.from.kind === 'default' && (sources.ownConfigDir !== undefined || !files.has(used))) return;
+  if (isSameSocket(files.real(used), files.real(runtime))) return;
+  throw new Refusal(
+    `the kubelet uses ${used} (${shownSource(setup.from)}), and Holdfast's runtime is ${runtime}: its pods would be lost`,
+    `set runtime: ${used} in ${paths.config} if that is there, leave --runtime out, and run this again`,
+  );
 }
 
 /**

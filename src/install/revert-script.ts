@@ -3,7 +3,8 @@
  * time to confirm is over, or at the next boot before the kubelet.
  *
  * Three files in /var/lib/holdfast say where a switch stands: `unconfirmed` from before the first change until it is confirmed or
- * reverted (whoever renames it has decided), `reverting` while the script is at work, `reverted` when it is done.
+ * reverted (whoever renames it has decided), `reverting` while the script is at work or was in vain, `reverted` when it is done. A
+ * fourth, `restart-due`, is of `uninstall`: the kubelet's files are as before, and it has not been started with them yet.
  */
 import { paths } from './paths.js';
 import type { RecordedChange } from './record.js';
@@ -15,6 +16,7 @@ export const marks = {
   unconfirmed: `${paths.state}/unconfirmed`,
   reverting: `${paths.state}/reverting`,
   reverted: `${paths.state}/reverted`,
+  restartDue: `${paths.state}/restart-due`,
   script: `${paths.state}/revert.sh`,
 } as const;
 
@@ -45,10 +47,13 @@ state=$root${paths.state}
 endpoint=${quoted(endpoint)}
 mv "$state/unconfirmed" "$state/reverting" 2>/dev/null || [ -e "$state/reverting" ] || exit 0
 
-# A whole file at any time, with the owner, mode and label of the one that is there.
+# A whole file at any time, with the owner, mode and label of the one that is there. A link stays one.
 replace() { # file, new content on stdin
-  cp -a "$1" "$1.holdfast-revert" 2>/dev/null
-  cat > "$1.holdfast-revert" && { sync "$1.holdfast-revert" || true; } && mv -f "$1.holdfast-revert" "$1"
+  to=$(readlink -f "$1")
+  cp -a "$to" "$to.holdfast-revert" 2>/dev/null
+  cat > "$to.holdfast-revert" && { sync "$to.holdfast-revert" || true; } && mv -f "$to.holdfast-revert" "$to" && return
+  rm -f "$to.holdfast-revert"
+  return 1
 }
 put_back() { # file, copy of what it was, copy of what it became, endpoint
   cmp -s "$root$1" "$root$2" && return
@@ -63,12 +68,26 @@ take_away() { # file, copy of what it became, endpoint or nothing for a file tha
   else sed "\\|$endpoint|d" "$root$1" > "$state/new" && replace "$root$1" < "$state/new"
   fi
 }
-${calls.join('\n')}
-rm -f "$state/new"
+revert() {
+  failed=
+${calls.map((call) => `  ${call} || failed=1`).join('\n')}
+  rm -f "$state/new"
+  [ -z "$failed" ]
+}
+# A disk that is full may not be in a moment.
+tries=1
+until revert || [ $tries -ge 20 ]; do
+  tries=$((tries + 1))
+  sleep 3
+done
 systemctl daemon-reload
 systemctl reset-failed ${quoted(kubeletUnit)} 2>/dev/null
 # At boot the kubelet waits for this script.
 systemctl --no-block restart ${quoted(kubeletUnit)}
+if [ -n "$failed" ]; then
+  echo "the kubelet's endpoint could not be put back everywhere; it is tried again at the next boot"
+  exit 1
+fi
 date -u +%Y-%m-%dT%H:%M:%SZ > "$state/reverted"
 rm -f "$state/reverting"
 echo "the kubelet's endpoint is what it was before Holdfast: the switch was not confirmed"

@@ -6,12 +6,12 @@ import { relabel } from './artifacts.js';
 import { type AskVersion, criVersion } from './cri-version.js';
 import { changedSources, type EndpointChange, planEndpoint, shownChange } from './endpoint-plan.js';
 import { listsThrough } from './holdfast-calls.js';
-import { endpointFlag, flagOf, kubeletSetup, processArguments, shownSource, unitState } from './kubelet.js';
+import { endpointFlag, kubeletSetup, runningFlag, shownSource, unitState } from './kubelet.js';
 import { type AskHealthz, askHealthz, type Health, kubeletHealth, waitUntilHealthy } from './kubelet-health.js';
 import { complaint, type Machine, pause } from './machine.js';
-import type { Kubelet, NodeFacts } from './node-facts.js';
+import { findKubelet, type Kubelet, type NodeFacts } from './node-facts.js';
 import { holdfastEndpoint, paths } from './paths.js';
-import { backUp, backupFolder, updateRecord } from './record.js';
+import { backUp, backupFolder, readRecord, updateRecord } from './record.js';
 import { Refusal } from './refusal.js';
 import { marks, revertScript, revertTimer, revertUnit, revertUnitText } from './revert-script.js';
 import type { Steps } from './steps.js';
@@ -58,15 +58,19 @@ export async function switchKubelet(
   const confirming = { look, lists: asks.lists, kubeletUnit, withinMs: confirmWithinMs };
 
   const changes = planEndpoint(sources, facts.platform, holdfastEndpoint);
-  if (files.has(marks.unconfirmed) && !steps.dryRun) {
+  const wasInVain = files.has(marks.reverting);
+  if ((files.has(marks.unconfirmed) || wasInVain) && !steps.dryRun) {
     steps.note('an earlier switch was not confirmed yet');
-    if (changes.length === 0) {
+    if (changes.length === 0 && !wasInVain) {
       await armTimer(machine, confirmWithinMs);
       await confirm(machine, steps, { ...confirming, before: '' });
       return;
     }
-    await revertNow(machine);
-    await forget(machine);
+    await takeBack(machine);
+    // It may have been half done, and what was planned went on from there.
+    const kubelet = await findKubelet(machine, kubeletUnit, facts.platform === 'k3s');
+    if (kubelet === undefined) throw new Refusal(`there is no ${kubeletUnit} any more`, 'see systemctl list-units');
+    return switchKubelet(machine, steps, { ...facts, kubelet }, confirmWithinMs, asks);
   }
   if (changes.length === 0) {
     steps.already(`the kubelet's endpoint is ${holdfastEndpoint} (${shownSource(facts.kubelet.setup.from)})`);
@@ -94,6 +98,7 @@ export async function switchKubelet(
   try {
     for (const change of changes) {
       await steps.do(shownChange(change), async () => {
+        if (!files.has(marks.unconfirmed)) throw new Error('the time to confirm it was over before it was made');
         files.write(change.file, change.after);
         await relabel(machine, change.file);
       });
@@ -101,8 +106,7 @@ export async function switchKubelet(
     if (changes.some(({ kind }) => kind === 'unit')) await systemctl(machine, 'daemon-reload');
     await steps.do(`${kubeletUnit} restarted`, () => systemctl(machine, '--no-block', 'restart', kubeletUnit));
   } catch (error) {
-    await revertNow(machine);
-    await forget(machine);
+    await takeBack(machine);
     throw new RevertedError(`the switch failed and was taken back: ${error instanceof Error ? error.message : error}`);
   }
   await confirm(machine, steps, { ...confirming, before });
@@ -125,10 +129,7 @@ async function refuseNotStarted(machine: Machine, { sources, setup }: Kubelet): 
 /** A flag that a wrapper adds is nowhere to be seen but in the process, and would win. */
 async function refuseHiddenFlag(machine: Machine, { sources, setup }: Kubelet): Promise<void> {
   if (sources.ownConfigDir !== undefined || setup.from.kind === 'flag') return;
-  const { MainPID } = await unitState(machine, sources.unit, 'MainPID');
-  const origin = { kind: 'exec-start', file: '', raw: '' } as const;
-  const running = (processArguments(machine, MainPID) ?? []).map((text) => ({ text, origin }));
-  const endpoint = flagOf(running, endpointFlag)?.value;
+  const endpoint = await runningFlag(machine, sources.unit);
   if (endpoint === undefined) return;
   throw new Refusal(
     `the kubelet runs with ${endpointFlag}=${endpoint}, which ${sources.unit} does not say`,
@@ -227,8 +228,8 @@ async function confirm(machine: Machine, steps: Steps, confirming: Confirming): 
   steps.note(`not confirmed (${trouble}): it is taken back`);
   const back = clock.now() + revertWithinMs;
   while (!files.has(marks.reverted) && clock.now() < back) await pause(machine, lookEachMs / 4);
-  if (!files.has(marks.reverted)) await revertNow(machine);
-  await forget(machine);
+  if (!files.has(marks.reverted) || isChanged(machine)) await takeBack(machine);
+  else await forget(machine);
   const after = await waitUntilHealthy(machine, look, revertWithinMs);
   throw new RevertedError(
     `the kubelet did not do well behind Holdfast (${trouble}); its endpoint is as before and ` +
@@ -274,10 +275,23 @@ export async function disarm(machine: Machine): Promise<void> {
   await run('systemctl', ['daemon-reload']);
 }
 
-/** What the timer would do, now. */
-async function revertNow(machine: Machine): Promise<void> {
+/** What was changed after the timer had taken back what was there by then. */
+function isChanged({ files }: Machine): boolean {
+  const changes = readRecord(files)?.changes ?? [];
+  return changes.some(({ file, before, after }) => {
+    const now = files.text(file);
+    return now !== undefined && now === files.text(after) && now !== (before && files.text(before));
+  });
+}
+
+/** What the timer would do, now, whether it has or not. */
+async function takeBack(machine: Machine): Promise<void> {
+  const { files } = machine;
+  if (!files.has(marks.unconfirmed) && !files.has(marks.reverting)) {
+    files.write(marks.unconfirmed, `${machine.date().toISOString()}\n`);
+  }
   const ran = await machine.run('/bin/sh', [marks.script]);
-  if (ran.code === 0) return;
+  if (ran.code === 0) return forget(machine);
   throw new RevertedError(
     `the kubelet's endpoint could not be taken back (${complaint(ran)}): run /bin/sh ${marks.script} by hand`,
   );

@@ -3,10 +3,11 @@
  * them, the program last. It asks Holdfast nothing: that may be dead, half installed or long gone.
  */
 import { dirname } from 'node:path';
+import { alone } from './alone.js';
 import { relabel } from './artifacts.js';
 import { isOwnName } from './endpoint-plan.js';
 import { type Undone, undoChange } from './endpoint-undo.js';
-import { isSameEndpoint, kubeletSetup, shownSource, unitState } from './kubelet.js';
+import { endpointFlag, isSameEndpoint, kubeletSetup, runningFlag, shownSource, unitState } from './kubelet.js';
 import { endpointIn, KubeletConfigError, parseKubeletConfig } from './kubelet-config.js';
 import { type AskHealthz, askHealthz, kubeletHealth, waitUntilHealthy } from './kubelet-health.js';
 import { annotateForKubeadm, unlabelNode } from './label.js';
@@ -42,6 +43,16 @@ export async function uninstall(
   options: UninstallOptions,
   healthz: AskHealthz = askHealthz,
 ): Promise<void> {
+  const act = () => uninstallStagesOf(machine, steps, options, healthz);
+  await (steps.dryRun ? act() : alone(machine.files, act));
+}
+
+async function uninstallStagesOf(
+  machine: Machine,
+  steps: Steps,
+  options: UninstallOptions,
+  healthz: AskHealthz,
+): Promise<void> {
   const record = readRecord(machine.files);
   const find = () => {
     const unit = options.kubeletUnit ?? record?.kubeletUnit;
@@ -51,7 +62,7 @@ export async function uninstall(
     label: async () => unlabelNode(machine, steps, (await find())?.setup.words ?? []),
     switch: () => switchBack(machine, steps, { options, record, find, healthz }),
     units: async () => {
-      refuseInUse(await find(), steps.dryRun);
+      await refuseInUse(machine, await find(), steps.dryRun);
       await removeUnits(machine, steps, record);
     },
     artifacts: () => removeArtifacts(machine, steps, record),
@@ -73,10 +84,6 @@ interface SwitchingBack {
 async function switchBack(machine: Machine, steps: Steps, switching: SwitchingBack): Promise<void> {
   const { files } = machine;
   const { options, record, find } = switching;
-  if (!steps.dryRun) {
-    files.remove(marks.unconfirmed);
-    await disarm(machine);
-  }
   const runtime = options.runtime ?? (record?.runtime || undefined) ?? configuredRuntime(files.text(paths.config));
   const fallback = runtime === undefined ? undefined : `unix://${runtime}`;
   let changed = false;
@@ -91,13 +98,18 @@ async function switchBack(machine: Machine, steps: Steps, switching: SwitchingBa
   // What no record tells of: it was lost, or somebody else set the endpoint.
   const there = await find();
   if (there !== undefined && !(steps.dryRun && changed)) await undoAll(unrecorded(there, fallback));
+  // Until here it would have been taken back, whatever had become of this process.
+  if (!steps.dryRun) {
+    for (const mark of [marks.unconfirmed, marks.reverting]) files.remove(mark);
+    await disarm(machine);
+  }
   const kubelet = await find();
   if (kubelet === undefined) {
     steps.note('there is no unit of a kubelet on this node');
     return;
   }
-  refuseInUse(kubelet, steps.dryRun);
-  if (changed) await restartKubelet(machine, steps, kubelet, switching);
+  refuseTold(kubelet, steps.dryRun);
+  if (changed || files.has(marks.restartDue)) await restartKubelet(machine, steps, kubelet, switching);
   else steps.already(`the kubelet's endpoint is ${kubelet.setup.endpoint}`);
 }
 
@@ -162,6 +174,7 @@ async function undo(machine: Machine, steps: Steps, change: Undone): Promise<boo
     steps.warn(`${file} is left alone: ${result.why}`);
     return false;
   }
+  if (!steps.dryRun) files.write(marks.restartDue, '');
   if (result.kind === 'remove') {
     await steps.do(`${file} removed`, () => {
       files.remove(file);
@@ -178,11 +191,30 @@ async function undo(machine: Machine, steps: Steps, change: Undone): Promise<boo
 }
 
 /** Without its socket a kubelet that is still behind Holdfast would end. */
-function refuseInUse(kubelet: Kubelet | undefined, dryRun: boolean): void {
-  if (kubelet === undefined || dryRun || !isSameEndpoint(kubelet.setup.endpoint, holdfastEndpoint)) return;
+function refuseTold({ sources, setup }: Kubelet, dryRun: boolean): void {
+  if (dryRun || !isSameEndpoint(setup.endpoint, holdfastEndpoint)) return;
   throw new Refusal(
-    `the kubelet is still told ${kubelet.setup.endpoint} (${shownSource(kubelet.setup.from)})`,
-    `change that by hand, restart ${kubelet.sources.unit} and run this again; nothing else was removed`,
+    `the kubelet is still told ${setup.endpoint} (${shownSource(setup.from)})`,
+    `change that by hand, restart ${sources.unit} and run this again; nothing else was removed`,
+  );
+}
+
+/** What it was started with need not be what it would be started with now. */
+async function refuseInUse(machine: Machine, kubelet: Kubelet | undefined, dryRun: boolean): Promise<void> {
+  if (kubelet === undefined || dryRun) return;
+  refuseTold(kubelet, dryRun);
+  const { unit } = kubelet.sources;
+  if (machine.files.has(marks.restartDue)) {
+    throw new Refusal(
+      `${unit} has not been started since its endpoint was put back`,
+      'run holdfast uninstall without --stage; nothing else was removed',
+    );
+  }
+  const flag = await runningFlag(machine, unit);
+  if (flag === undefined || !isSameEndpoint(flag, holdfastEndpoint)) return;
+  throw new Refusal(
+    `the kubelet runs with ${endpointFlag}=${flag}, which ${unit} does not say`,
+    `change it in what starts the kubelet, restart ${unit} and run this again; nothing else was removed`,
   );
 }
 
@@ -202,7 +234,9 @@ async function restartKubelet(
   const look = async () => {
     const { config } = kubeletSetup(sources);
     const health = await kubeletHealth(machine, unit, config, healthz);
-    return health.invocation === before ? { ...health, trouble: 'it has not been started anew' } : health;
+    if (health.invocation === before) return { ...health, trouble: 'it has not been started anew' };
+    machine.files.remove(marks.restartDue);
+    return health;
   };
   const trouble = await waitUntilHealthy(machine, look, options.healthyWithinMs);
   if (trouble !== undefined) {

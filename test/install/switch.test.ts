@@ -1,10 +1,10 @@
 import { execFileSync } from 'node:child_process';
-import { rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
 import { type InstallOptions, install } from '../../src/install/install.js';
 import { marks } from '../../src/install/revert-script.js';
 import { uninstall, usualUninstallStages } from '../../src/install/uninstall.js';
-import { type FakeNode, installedNode, kubeletConfig, kubeletUnit, running } from './fake-node.js';
+import { containerd, type FakeNode, installedNode, kubeletConfig, kubeletUnit, running } from './fake-node.js';
 
 const options: InstallOptions = {
   platform: 'kubeadm',
@@ -36,7 +36,8 @@ async function ready(t: Test): Promise<FakeNode> {
     // The script does with the fake node's files what it would do with a node's.
     if (command.startsWith('/bin/sh')) {
       const env = { ...process.env, HOLDFAST_ROOT: node.folder };
-      execFileSync('/bin/sh', ['-c', `systemctl() { :; }; . ${node.folder}${marks.script}`], { env });
+      const stubs = 'systemctl() { :; }; sleep() { :; }';
+      execFileSync('/bin/sh', ['-c', `${stubs}; . ${node.folder}${marks.script}`], { env });
     }
   };
   return node;
@@ -96,6 +97,174 @@ t.test('nothing is changed where Holdfast does not answer, or is bypassed, or th
     await t.rejects(doInstall(node), { name: 'Refusal', message });
     t.equal(node.read(file), kubeletConfig);
   }
+});
+
+/** Runs the script as the timer would, once and while a command is under way. */
+function timerFires(node: FakeNode, during: string): void {
+  const go = node.onCommand;
+  let isOver = false;
+  node.onCommand = (command) => {
+    if (!isOver && command.startsWith(during)) {
+      isOver = true;
+      go('/bin/sh');
+    }
+    go(command);
+  };
+}
+
+t.test('a time that is over before the files are changed leaves them as they are', async (t) => {
+  const node = await ready(t);
+  timerFires(node, 'systemctl show holdfast-revert.timer');
+  await t.rejects(doInstall(node), { name: 'RevertedError', message: /the time to confirm it was over/ });
+  t.equal(node.read(file), kubeletConfig);
+  t.notOk(node.files.has(marks.unconfirmed));
+});
+
+t.test('what was changed after the timer had fired is taken back, too', async (t) => {
+  const node = await ready(t);
+  const go = node.onCommand;
+  node.onCommand = (command) => {
+    go(command);
+    if (!command.startsWith('systemctl --no-block restart')) return;
+    node.onCommand = go;
+    go('/bin/sh');
+    // The installer was on its way when the timer fired.
+    node.write(file, ours);
+  };
+  await t.rejects(doInstall(node), { name: 'RevertedError' });
+  t.equal(node.read(file), kubeletConfig);
+});
+
+t.test('a switch that was interrupted halfway is begun anew, and all of it can be taken back', async (t) => {
+  const node = await ready(t);
+  const instance = '/var/lib/kubelet/instance-config.yaml';
+  const theirs = `containerRuntimeEndpoint: unix://${containerd}\n`;
+  node.write(instance, theirs);
+  node.write(file, kubeletConfig + theirs);
+  const go = node.onCommand;
+  // As where the process was killed after the first of the files.
+  node.onCommand = (command) => {
+    if (!command.startsWith('systemctl --no-block restart')) return;
+    node.write(file, kubeletConfig + theirs);
+    throw new Error('killed');
+  };
+  node.failing.set('/bin/sh', { code: 1, stdout: '', stderr: '' });
+  await t.rejects(doInstall(node));
+  t.match(node.read(instance), /holdfast/);
+  node.failing.clear();
+  node.onCommand = go;
+  await doInstall(node);
+  t.match(node.read(instance), /holdfast/);
+  t.match(node.read(file), /holdfast/);
+  await doUninstall(node);
+  t.equal(node.read(instance), theirs);
+  t.equal(node.read(file), kubeletConfig + theirs);
+});
+
+t.test('a file that cannot be put back is no success, and stays to be put back', async (t) => {
+  const node = await ready(t);
+  node.lists = () => 3;
+  const go = node.onCommand;
+  node.onCommand = (command) => {
+    if (!command.startsWith('/bin/sh')) return go(command);
+    // As on a disk that is full.
+    mkdirSync(`${node.folder}${file}.holdfast-revert`, { recursive: true });
+    try {
+      go(command);
+    } catch {
+      node.failing.set('/bin/sh', { code: 1, stdout: 'could not be put back', stderr: '' });
+    }
+  };
+  await t.rejects(doInstall(node), { name: 'RevertedError', message: /could not be taken back/ });
+  t.ok(node.files.has(marks.reverting));
+  t.notOk(node.files.has(marks.reverted));
+  t.ok(node.files.has(marks.script));
+
+  rmSync(`${node.folder}${file}.holdfast-revert`, { recursive: true });
+  node.failing.clear();
+  node.onCommand = go;
+  node.lists = () => node.nowMs;
+  await doInstall(node);
+  t.equal(node.read(file), ours);
+  t.notOk(node.files.has(marks.reverting));
+});
+
+t.test('a configuration that is a link stays one when it is taken back', async (t) => {
+  const node = await ready(t);
+  node.lists = () => 3;
+  node.write('/etc/kubelet/real.yaml', kubeletConfig);
+  rmSync(node.folder + file);
+  symlinkSync('../../../etc/kubelet/real.yaml', node.folder + file);
+  await t.rejects(doInstall(node), { name: 'RevertedError' });
+  t.equal(node.read('/etc/kubelet/real.yaml'), kubeletConfig);
+  t.equal(node.files.linkTarget(file), '../../../etc/kubelet/real.yaml');
+});
+
+t.test('one installs at a time', async (t) => {
+  const node = await ready(t);
+  const first = doInstall(node);
+  const message = /another holdfast install or uninstall is at work/;
+  await t.rejects(doInstall(node), { name: 'Refusal', message });
+  await t.rejects(doUninstall(node), { name: 'Refusal', message });
+  await first;
+  t.equal(node.read(file), ours);
+  await doUninstall(node);
+});
+
+t.test('a kubelet is not sent to another runtime than its own', async (t) => {
+  for (const [theirs, more] of [
+    ['/run/crio/crio.sock', {}],
+    ['/run/crio/crio.sock', { runtime: containerd }],
+  ] as const) {
+    const node = await ready(t);
+    const config = `${kubeletConfig}containerRuntimeEndpoint: unix://${theirs}\n`;
+    node.write(file, config);
+    await t.rejects(doInstall(node, more), {
+      name: 'Refusal',
+      message: /uses \/run\/crio\/crio.sock .*pods would be lost/,
+    });
+    t.equal(node.read(file), config);
+  }
+  const node = await ready(t);
+  node.write(file, `${kubeletConfig}containerRuntimeEndpoint: unix:///run/link.sock\n`);
+  symlinkSync('containerd/containerd.sock', `${node.folder}/run/link.sock`);
+  await doInstall(node);
+  t.equal(node.read(file), ours, 'one socket by two names is one runtime');
+});
+
+t.test(
+  'an uninstall that was interrupted before the kubelet was restarted restarts it, and only then goes on',
+  async (t) => {
+    const node = await ready(t);
+    await doInstall(node);
+    node.failing.set('systemctl --no-block restart', { code: 1, stdout: '', stderr: 'killed' });
+    await t.rejects(doUninstall(node));
+    t.equal(node.read(file), kubeletConfig);
+    node.failing.clear();
+    node.ran.length = 0;
+    const units = uninstall(
+      node.machine,
+      node.steps,
+      { stages: ['units'], runtime: undefined, kubeletUnit: undefined, healthyWithinMs: 5_000 },
+      async () => node.healthz,
+    );
+    await t.rejects(units, { name: 'Refusal', message: /has not been started since/ });
+    t.ok(node.files.has('/etc/systemd/system/holdfast.socket'));
+    await doUninstall(node);
+    const restarted = node.ran.indexOf('systemctl --no-block restart kubelet.service');
+    t.ok(
+      restarted >= 0 && restarted < node.ran.findIndex((command) => command.startsWith('systemctl stop holdfast.s')),
+    );
+  },
+);
+
+t.test('units are not removed while the kubelet runs with a flag that its unit does not say', async (t) => {
+  const node = await installedNode(t);
+  node.write(file, kubeletConfig);
+  node.states.set('kubelet.service', { ...running, MainPID: '77' });
+  node.write('/proc/77/cmdline', 'kubelet\0--container-runtime-endpoint=unix:///run/holdfast/holdfast.sock\0');
+  await t.rejects(doUninstall(node), { name: 'Refusal', message: /runs with --container-runtime-endpoint/ });
+  t.ok(node.files.has('/etc/systemd/system/holdfast.socket'));
 });
 
 t.test('uninstalled, the file is as it was, and what somebody added stays', async (t) => {
