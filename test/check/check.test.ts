@@ -208,6 +208,33 @@ for (const [what, name, level, remedy, breakIt] of broken) {
   });
 }
 
+t.test(
+  'where a bypass has taken over nothing that is said or to be done is that of a Holdfast that runs',
+  async (t) => {
+    const node = await installedNode(t);
+    set(node, 'holdfast.service', { ActiveState: 'failed', SubState: 'failed', Result: 'signal' });
+    node.write('/run/holdfast/bypassed', '2026-01-01T00:00:00Z holdfast.service failed\n');
+    node.lists = () => undefined;
+    const found = await find(node);
+    const named = (name: string) => found.find((finding) => finding.name === name);
+    t.match(named('service'), { level: 'fail', text: /failed/ });
+    t.notOk(
+      found.some(({ remedy }) => remedy?.includes('reset-failed')),
+      'a reset would close the socket',
+    );
+    t.match(named('bypass'), { level: 'fail', remedy: /two minutes after that, systemctl start holdfast.service/ });
+    t.match(named('version-through'), { level: 'ok', text: /answers through the bypass/ });
+    t.notOk(named('lists'));
+  },
+);
+
+t.test('a service that failed and is not bypassed is to be reset and started', async (t) => {
+  const node = await installedNode(t);
+  set(node, 'holdfast.service', { ActiveState: 'failed', SubState: 'failed', Result: 'exit-code' });
+  const service = (await find(node)).find(({ name }) => name === 'service');
+  t.match(service, { remedy: /reset-failed holdfast.service; systemctl start holdfast.service/ });
+});
+
 t.test('a switch that was taken back is told until another one succeeds', async (t) => {
   const node = await installedNode(t);
   node.write('/var/lib/holdfast/reverted', '2026-01-01T00:00:00Z\n');
