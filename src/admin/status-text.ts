@@ -46,10 +46,10 @@ function summaryLines(summary: Summary): string[] {
     ...wrapped(runtimeSilence === null ? 'The runtime answers.' : `RUNTIME: ${runtimeSilence}`, ''),
     `A kubelet: last list ${lists}, last status ${asked}`,
     ...wrapped(
-      `Admission: limit ${limit ?? 'none'}, ${inFlight} in flight, ${hung} hang, ${total} queued${classes === '' ? '' : ` (${classes})`}` +
-        (pressure.length === 0 ? '' : `; pressure ${pressure.join(', ')}`),
+      `Admission: limit ${limit ?? 'none'}, ${inFlight} in flight, ${hung} hang, ${total} queued${classes === '' ? '' : ` (${classes})`}`,
       '',
     ),
+    ...(pressure.length === 0 ? [] : [`Pressure: ${pressure.join(', ')}`]),
   ];
 }
 
@@ -73,7 +73,9 @@ function creationLines(creation: ReportedCreation): string[] {
       ? []
       : [`place: ${queue.before} before it, class ${queue.class}, in the queue for ${timeText(queue.forMs)}`]),
     ...(creation.timesGivenUp === undefined ? [] : [`given up ${creation.timesGivenUp} times and made anew`]),
-    ...(reserved?.remedy === undefined ? [] : [`what to do: ${reserved.remedy}`]),
+    ...(reserved?.remedy === undefined || waitsFor?.includes(reserved.remedy) === true
+      ? []
+      : [`what to do: ${reserved.remedy}`]),
     ...(lastError === undefined ? [] : [`last error: ${lastError}`]),
     ...(creation.id === undefined ? [] : [`id: ${creation.id}`]),
     `next: ${next}`,

@@ -191,7 +191,10 @@ async function service({ machine, isInstalled }: Scene): Promise<Found | undefin
     return warn(`${unit} runs, and is ${state.UnitFileState}: it does not start at boot`, `systemctl enable ${unit}`);
   }
   const restarts = Number(state.NRestarts);
-  if (restarts > 0) return warn(`${unit} runs, after ${restarts} restarts`, `journalctl -u ${unit} says why it ended`);
+  if (restarts > 0) {
+    const times = restarts === 1 ? 'a restart' : `${restarts} restarts`;
+    return warn(`${unit} runs, after ${times}`, `journalctl -u ${unit} says why it ended`);
+  }
   return ok(`${unit} runs and starts at boot`);
 }
 
@@ -371,14 +374,14 @@ function deadline({ kubelet, config }: Scene): Found | undefined {
       );
 }
 
-/** Source: kubelet `UsingLegacyCadvisorStats`: only an endpoint that ends so makes it. */
+/** Source: kubelet `UsingLegacyCadvisorStats`: only an endpoint that ends in `run/crio/crio.sock` makes it take them from cAdvisor. */
 function crioStats({ runtime, isBehind }: Scene): Found | undefined {
   if (runtime === undefined || !runtime.endsWith('crio.sock')) return undefined;
   return isBehind
-    ? ok('CRI-O: behind Holdfast the kubelet takes its statistics from CRI, not from cAdvisor')
+    ? ok('CRI-O: behind Holdfast the kubelet has what /stats/summary says from CRI, not from cAdvisor')
     : warn(
-        'CRI-O: behind Holdfast the kubelet takes its statistics from CRI, not from cAdvisor, as long as its endpoint ends otherwise',
-        'see that CRI-O gives them (docs/install.md, "CRI-O"); nothing else has to be done',
+        'CRI-O: behind Holdfast the kubelet has what /stats/summary says from CRI, not from cAdvisor',
+        'nothing has to be done; docs/install.md, "CRI-O\'s statistics", says what differs',
       );
 }
 

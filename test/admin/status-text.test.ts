@@ -40,7 +40,8 @@ t.test('the head says what the node is at', (t) => {
     'Holdfast 1.2.3, up 2 h, 2 connections',
     'The runtime answers.',
     'A kubelet: last list never, last status 4 s ago',
-    'Admission: limit none, 1 in flight, 0 hang, 2 queued (2 start); pressure cpu 93 %',
+    'Admission: limit none, 1 in flight, 0 hang, 2 queued (2 start)',
+    'Pressure: cpu 93 %',
     '',
     'Nothing is queued, running, held or stuck.',
     '',
@@ -53,6 +54,15 @@ t.test('whatever is long is cut or wrapped to 100 columns, and nothing moves the
   t.notOk(told.split('\n').some((line) => line.length > 100));
   t.notOk(told.split('\n').some((line) => /\p{C}/u.test(line)));
   t.match(told, /^! n{40}\/p{8}… container #12/m);
+  t.end();
+});
+
+t.test('what to do is told once', (t) => {
+  const remedy = 'crictl rmp --force abc';
+  const reserved = { by: 'abc', forMs: 1, tries: 1, wedged: true, remedy };
+  const times = (waitsFor: string) => text({ ...creation, waitsFor, reserved }).split(remedy).length - 1;
+  t.equal(times(`its name is reserved: try "${remedy}"`), 1);
+  t.equal(times('its name is reserved'), 1);
   t.end();
 });
 

@@ -100,7 +100,7 @@ t.test('what is held, waits for a removal, for a name, for a pause or for a star
   t.equal(reserved.code, 4);
   t.match(reserved.stdout, /! default\/taken +pod sandbox +name reserved/);
   t.match(reserved.stdout, /the runtime has had the name of this pod sandbox reserved/);
-  t.match(reserved.stdout, /what to do: /);
+  t.match(reserved.stdout, /restart\s+the\s+runtime/);
 
   const fails = async (name: string) => {
     for (let n = 0; n < 3; n += 1) {
