@@ -12,7 +12,8 @@ import {
   startContainer,
 } from './support/container.js';
 import { missingPrograms, skipFor } from './support/programs.js';
-import { missingSystemd, type NodeOptions, type SystemdNode, startNode } from './support/systemd-node.js';
+import { missingSystemd } from './support/systemd.js';
+import { type NodeOptions, type SystemdNode, startNode } from './support/systemd-node.js';
 import { until } from './support/until.js';
 
 const skip = skipFor(missingSystemd() ?? missingPrograms(...containerPrograms));

@@ -1,7 +1,8 @@
 /** `install`, `check` and `uninstall` under a real systemd, with something like a kubelet in each of the usual layouts. */
 import t from 'tap';
 import { skipFor } from './support/programs.js';
-import { missingSystemd, type NodeOptions, startNode } from './support/systemd-node.js';
+import { missingSystemd, repositoryInside } from './support/systemd.js';
+import { type NodeOptions, startNode } from './support/systemd-node.js';
 import { until } from './support/until.js';
 
 const skip = skipFor(missingSystemd());
@@ -78,10 +79,10 @@ for (const [name, options] of layouts) {
 
 /** It serves until a kubelet is sent to it, and then no more. */
 const broken = `import { existsSync } from 'node:fs';
-import { main } from 'DIST/cli.js';
+import { main } from '${repositoryInside}/dist/cli.js';
 setInterval(() => existsSync('/var/lib/holdfast/unconfirmed') && process.exit(1), 100);
 process.exit(await main(process.argv.slice(2)));
-`.replace('DIST', new URL('../../dist', import.meta.url).pathname);
+`;
 
 t.test('a switch to a broken Holdfast reverts by itself, and says so', { skip }, async (t) => {
   const node = await startNode(t, { ...configDir, program: broken });

@@ -14,7 +14,15 @@ import { images, skipReason as skipContainerd, startContainerd } from './support
 import { buildGrpcGo, type CallerSeen, GoCaller, missingGrpcGo } from './support/grpc-go.js';
 import { accepts } from './support/holdfast.js';
 import { skipFor } from './support/programs.js';
-import { inside, machineTmp, missingSystemd, type Systemd, startSystemd } from './support/systemd.js';
+import {
+  inside,
+  machineTmp,
+  missingSystemd,
+  nodeInside,
+  repositoryInside,
+  type Systemd,
+  startSystemd,
+} from './support/systemd.js';
 import { until } from './support/until.js';
 
 t.setTimeout(900_000);
@@ -41,10 +49,7 @@ interface Node {
 }
 
 /** Makes the program that the unit starts. */
-function install(
-  systemd: Systemd,
-  runs = 'exec /opt/holdfast/bin/node /opt/holdfast/repository/dist/holdfast.mjs "$@"',
-) {
+function install(systemd: Systemd, runs = `exec ${nodeInside} ${repositoryInside}/dist/holdfast.mjs "$@"`) {
   systemd.writeFile(`${launcher}.new`, `#!/bin/sh\n${runs}\n`, 0o755);
   fs.renameSync(systemd.path(`${launcher}.new`), systemd.path(launcher));
 }

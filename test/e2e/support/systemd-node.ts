@@ -1,23 +1,14 @@
-/**
- * A node for tests that install: systemd as the first process of its own namespaces, a simulated runtime and something like a kubelet as its
- * services. What is written there stays in a folder of the test.
- */
+/** A node for tests that install: under a systemd of the test's own a simulated runtime, and something like a kubelet. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import fs from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
-import { missingPrograms } from './programs.js';
-import { until } from './until.js';
+import { nodeInside, repositoryInside, type Systemd, startSystemd } from './systemd.js';
 
-const repository = fileURLToPath(new URL('../../..', import.meta.url)).replace(/\/$/, '');
-const sources = `${repository}/test/e2e/support/node`;
-const bundle = `${repository}/dist/holdfast.mjs`;
-
-/** There is no journal on the node. */
-const servicesLog = '/run/services.log';
+const sources = `${repositoryInside}/test/e2e/support/node`;
+const bundle = fileURLToPath(new URL('../../../dist/holdfast.mjs', import.meta.url));
+const program = '/opt/test/holdfast.mjs';
+const commandLine = [nodeInside, `${repositoryInside}/bin/holdfast.js`];
 
 export interface Ended {
   readonly code: number;
@@ -37,117 +28,65 @@ export interface NodeOptions {
   readonly folders?: Readonly<Record<string, string>>;
 }
 
-/** Why there can be no such node here. */
-export function missingSystemd(): string | undefined {
-  if (process.getuid?.() !== 0) return 'needs root';
-  return missingPrograms('/lib/systemd/systemd', 'setpriv', 'unshare', 'nsenter', 'ip', 'systemd-run');
-}
-
 /** Boots a node, which ends with the test. */
 export async function startNode(t: Test, options: NodeOptions): Promise<SystemdNode> {
-  const node = new SystemdNode(options);
-  t.teardown(async () => {
-    if (!t.passing()) t.comment(`end of the node's output:\n${node.output.split('\n').slice(-60).join('\n')}`);
-    await node.powerOff();
-    fs.rmSync(node.state, { recursive: true, force: true });
+  const systemd = await startSystemd(t, (systemd) => furnish(systemd, options));
+  t.teardown(() => {
+    if (!t.passing()) t.comment(`end of the services' output:\n${systemd.output().split('\n').slice(-60).join('\n')}`);
   });
-  await node.boot();
-  return node;
+  return new SystemdNode(systemd);
 }
 
+function furnish(systemd: Systemd, { kubeletArguments, kubeletService, files, folders, ...rest }: NodeOptions): void {
+  const runtime = `${nodeInside} ${sources}/runtime.mjs ${repositoryInside}/dist /run/containerd/containerd.sock`;
+  const runtimeService = 'RuntimeDirectory=containerd\nRuntimeDirectoryPreserve=yes';
+  const kubelet = `${nodeInside} ${sources}/kubelet.mjs ${kubeletArguments}`;
+  systemd.writeUnit('containerd.service', service(runtime, runtimeService));
+  systemd.writeUnit('kubelet.service', service(kubelet, kubeletService));
+  systemd.writeUnit('kubelet.service.d/10-order.conf', '[Unit]\nAfter=containerd.service\nStartLimitIntervalSec=0\n');
+  systemd.writeUnit('multi-user.target.d/10-node.conf', '[Unit]\nWants=containerd.service kubelet.service\n');
+  for (const [file, text] of Object.entries(files)) systemd.writeFile(file, text);
+  for (const [folder, from] of Object.entries(folders ?? {})) {
+    fs.cpSync(from, systemd.path(folder), { recursive: true, verbatimSymlinks: true });
+  }
+  systemd.writeFile(program, rest.program ?? fs.readFileSync(bundle, 'utf8'));
+}
+
+const service = (starts: string, lines = '') =>
+  `[Service]\n${lines}\nExecStart=${starts}\nRestart=always\nRestartSec=500ms\n`;
+
 export class SystemdNode {
-  /** What is written on the node, below it. Not on a tmpfs, which may not be the upper part of an overlay everywhere. */
-  readonly state = fs.mkdtempSync(path.join(os.tmpdir(), 'hfnode-'));
-  console = '';
-  #process: ChildProcess | undefined;
-  #pid = 0;
+  readonly #systemd: Systemd;
 
-  constructor({ kubeletArguments, kubeletService = '', files, program, folders = {} }: NodeOptions) {
-    const units = `${this.state}/units`;
-    fs.mkdirSync(units);
-    const node = process.execPath;
-    const service = (lines: string) =>
-      `[Service]\n${lines}\nRestart=always\nRestartSec=500ms\nStandardOutput=append:${servicesLog}\nStandardError=append:${servicesLog}\n`;
-    const runtime = `${node} ${sources}/runtime.mjs ${repository}/dist /run/containerd/containerd.sock`;
-    fs.writeFileSync(
-      `${units}/containerd.service`,
-      service(`ExecStart=${runtime}\nRuntimeDirectory=containerd\nRuntimeDirectoryPreserve=yes`),
-    );
-    fs.writeFileSync(
-      `${units}/kubelet.service`,
-      `[Unit]\nAfter=containerd.service\nStartLimitIntervalSec=0\n` +
-        service(`${kubeletService}\nExecStart=${node} ${sources}/kubelet.mjs ${kubeletArguments}`),
-    );
-    fs.mkdirSync(`${units}/multi-user.target.wants`);
-    for (const unit of ['containerd.service', 'kubelet.service']) {
-      fs.symlinkSync(`../${unit}`, `${units}/multi-user.target.wants/${unit}`);
-    }
-    for (const [file, text] of Object.entries(files)) this.write(file, text);
-    for (const [folder, from] of Object.entries(folders)) {
-      fs.cpSync(from, this.state + folder, { recursive: true, verbatimSymlinks: true });
-    }
-    this.write('/opt/test/holdfast.mjs', program ?? fs.readFileSync(bundle, 'utf8'));
+  constructor(systemd: Systemd) {
+    this.#systemd = systemd;
   }
 
-  /** A file of the node, while that is off or on. */
-  write(file: string, text: string): void {
-    fs.mkdirSync(path.dirname(this.state + file), { recursive: true });
-    fs.writeFileSync(this.state + file, text);
-  }
-
-  /** Once it has been booted. */
+  /** While it runs. */
   read(file: string): string | undefined {
     try {
-      return fs.readFileSync(`/proc/${this.#pid}/root${file}`, 'utf8');
+      return fs.readFileSync(this.#systemd.path(file), 'utf8');
     } catch {
       return undefined;
     }
   }
 
-  /** Of systemd and of the services. */
-  get output(): string {
-    return `${this.console}\n${this.read(servicesLog) ?? ''}`;
-  }
-
-  async boot(): Promise<void> {
-    // It ends with this process, whatever ends that.
-    const boot = ['bash', `${sources}/boot.sh`, this.state, `${this.state}/units`, repository];
-    const started = spawn('setpriv', ['--pdeathsig', 'KILL', ...boot]);
-    this.#process = started;
-    for (const stream of [started.stdout, started.stderr]) {
-      stream.on('data', (chunk: Buffer) => {
-        this.console += chunk.toString();
-      });
-    }
-    this.#pid = await until('systemd runs', () => {
-      if (started.exitCode !== null) throw new Error(`it did not boot:\n${this.console}`);
-      const child = fs.readFileSync(`/proc/${started.pid}/task/${started.pid}/children`, 'utf8').trim();
-      const isSystemd = child !== '' && fs.readFileSync(`/proc/${child}/comm`, 'utf8') === 'systemd\n';
-      return isSystemd && Number(child);
-    });
-    await until(
-      'it has booted',
-      async () => (await this.run('systemctl', 'is-active', 'multi-user.target')).code === 0,
-    );
+  /** Once more after `powerOff`. */
+  boot(): Promise<void> {
+    return this.#systemd.boot();
   }
 
   /** As by a power cut: nothing on the node has a last word. */
-  async powerOff(): Promise<void> {
-    const running = this.#process;
-    if (running === undefined || running.exitCode !== null || running.signalCode !== null) return;
-    const exit = once(running, 'exit');
-    if (this.#pid !== 0) process.kill(this.#pid, 'SIGKILL');
-    else running.kill('SIGKILL');
-    await exit;
-    this.#pid = 0;
+  powerOff(): Promise<void> {
+    return this.#systemd.powerOff();
   }
 
   /** Runs a program on the node to its end. */
-  run(program: string, ...args: readonly string[]): Promise<Ended> {
-    const command = ['-t', String(this.#pid), '-a', program, ...args];
+  run(...command: readonly string[]): Promise<Ended> {
+    const [nsenter, args] = this.#systemd.enter(command);
     const env = { PATH: process.env.PATH, TZ: 'UTC' };
     return new Promise((resolve) => {
-      execFile('nsenter', command, { env, timeout: 90_000 }, (error, stdout, stderr) => {
+      execFile(nsenter, args, { env, timeout: 90_000 }, (error, stdout, stderr) => {
         const code = error === null ? 0 : typeof error.code === 'number' ? error.code : 1;
         resolve({ code, output: stdout + stderr });
       });
@@ -155,38 +94,33 @@ export class SystemdNode {
   }
 
   /** Starts a program on the node; it ends with the node. */
-  start(program: string, ...args: readonly string[]): ChildProcess {
-    return spawn('nsenter', ['-t', String(this.#pid), '-a', program, ...args], { env: { PATH: process.env.PATH } });
+  start(...command: readonly string[]): ChildProcess {
+    return spawn(...this.#systemd.enter(command), { env: { PATH: process.env.PATH } });
   }
 
   /** The command line of the source tree, on the node. */
   holdfast(...args: readonly string[]): Promise<Ended> {
-    return this.run(process.execPath, `${repository}/bin/holdfast.js`, ...args);
+    return this.run(...commandLine, ...args);
   }
 
   install(...args: readonly string[]): Promise<Ended> {
-    return this.holdfast('install', ...installArguments, ...args);
+    return this.holdfast('install', `--program=${program}`, ...args);
   }
 
   /** Starts to install and goes on. @returns The process. */
   installing(...args: readonly string[]): ChildProcess {
-    const command = [process.execPath, `${repository}/bin/holdfast.js`, 'install', ...installArguments, ...args];
-    return spawn('nsenter', ['-t', String(this.#pid), '-a', ...command], { stdio: 'ignore' });
+    const command = [...commandLine, 'install', `--program=${program}`, ...args];
+    return spawn(...this.#systemd.enter(command), { stdio: 'ignore' });
   }
 
   /** @returns The socket that the kubelet that runs now uses. */
   async dialled(): Promise<string | undefined> {
-    const { output } = await this.run('systemctl', 'show', 'kubelet.service', '--property=MainPID');
-    const pid = /MainPID=(\d+)/.exec(output)?.[1];
-    return new RegExp(`^${pid} dials (\\S+)$`, 'm').exec(this.read(servicesLog) ?? '')?.[1];
+    const pid = await this.#systemd.show('kubelet.service', 'MainPID');
+    return new RegExp(`^${pid} dials (\\S+)$`, 'm').exec(this.#systemd.output())?.[1];
   }
 
   async isWell(): Promise<boolean> {
     const url = 'http://127.0.0.1:10248/healthz';
-    return (
-      (await this.run(process.execPath, '-e', `fetch('${url}').then((r) => process.exit(r.ok ? 0 : 1))`)).code === 0
-    );
+    return (await this.run(nodeInside, '-e', `fetch('${url}').then((r) => process.exit(r.ok ? 0 : 1))`)).code === 0;
   }
 }
-
-const installArguments = ['--program=/opt/test/holdfast.mjs'];

@@ -1,35 +1,60 @@
 #!/bin/bash
-# A node: a real systemd as the first process of namespaces of its own, with only the units of a folder. boot.sh STATE UNITS REPOSITORY.
-# What it writes to /etc, /opt, /usr/local and /var/lib is in STATE, so that it can be booted again. Nothing of the machine's own units is
-# there: its systemd-tmpfiles would empty the machine's /tmp.
-set -e
-for h in /sys/fs/cgroup/*/; do mkdir -p "$h/holdfast-node" && echo $$ > "$h/holdfast-node/cgroup.procs"; done 2>/dev/null || true
-exec unshare --kill-child --pid --fork --mount --uts --ipc --cgroup --net --mount-proc --propagation private /bin/bash -ec '
-state=$0 units=$1 repository=$2
+# The first process of new namespaces becomes systemd: boot.sh DIRECTORY REPOSITORY NODE. It knows no units but those in DIRECTORY/units: with
+# the machine's own, sysinit.target would come, and with it what empties /tmp and sets up the machine. It can write nowhere but in DIRECTORY:
+# /etc, /opt, /usr/local and /var are copies that are kept there, /run, /tmp and /dev/shm are its own, and everything else is read-only.
+set -eu
+dir=$1 repository=$2 node=$3
+
 ip link set lo up
-for folder in etc opt usr/local var/lib; do
-  mkdir -p "$state/$folder" "$state/work/$folder"
-  mount -t overlay overlay -o "lowerdir=/$folder,upperdir=$state/$folder,workdir=$state/work/$folder" "/$folder"
-done
 mount -t tmpfs tmpfs /run
-mkdir -p /run/lock /run/systemd /run/units
-mount -t tmpfs tmpfs /run/units
-for target in basic default exit final local-fs local-fs-pre multi-user paths shutdown slices sockets sysinit timers umount; do
-  printf "[Unit]\nDescription=%s\nDefaultDependencies=no\n" "$target" > "/run/units/$target.target"
+mkdir -p /run/lock /run/systemd /run/test /run/repository /run/machine-tmp
+touch /run/node
+mount --bind "$dir" /run/test
+mount --bind "$repository" /run/repository
+mount --bind "$node" /run/node
+mount --bind /tmp /run/machine-tmp
+for place in /run/repository /run/node /run/machine-tmp; do mount -o remount,bind,ro "$place"; done
+
+for changed in /etc /opt /usr/local /var; do
+  mkdir -p "$dir/copies$changed" "$dir/work$changed"
+  mount -t overlay overlay -o "lowerdir=$changed,upperdir=$dir/copies$changed,workdir=$dir/work$changed" "$changed"
 done
-printf "Requires=sysinit.target\nAfter=sysinit.target\n" >> /run/units/basic.target
-printf "Requires=basic.target\nAfter=basic.target\n" >> /run/units/multi-user.target
-mount --bind /run/units /lib/systemd/system
-if [ ! -e "$state/booted" ]; then
-  rm -rf /etc/systemd/system/* && cp -a "$units"/. /etc/systemd/system/ && touch "$state/booted"
+mkdir -p /etc/systemd/system
+mount --bind /run/test/units /etc/systemd/system
+
+if [ -d /sys/fs/cgroup/systemd ]; then
+  umount -l /sys/fs/cgroup/*/ /sys/fs/cgroup 2>/dev/null || true
+  mount -t tmpfs tmpfs /sys/fs/cgroup
+  mkdir /sys/fs/cgroup/systemd
+  mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd
+else
+  umount -l /sys/fs/cgroup
+  mount -t cgroup2 cgroup2 /sys/fs/cgroup
 fi
-# Should anything empty /tmp all the same, it is not the one of the machine.
-mkdir -p /run/repository && mount --bind "$repository" /run/repository && mount -o remount,bind,ro /run/repository
+
 mount -t tmpfs tmpfs /tmp
-case $repository in /tmp/*) mkdir -p "$repository" && mount --bind /run/repository "$repository";; esac
-umount -R /sys/fs/cgroup
-mount -t tmpfs tmpfs /sys/fs/cgroup
-mkdir /sys/fs/cgroup/systemd
-mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd
-exec env -i container=unshare PATH="$PATH" /lib/systemd/systemd --system --unit=multi-user.target --log-target=console --show-status=false
-' "$1" "$2" "$3"
+mount -t tmpfs tmpfs /dev/shm
+# systemd's own log.
+mkfifo /run/kmsg
+mount --bind /run/kmsg /dev/kmsg
+cat <>/dev/kmsg &
+for file in /proc/sys /proc/sysrq-trigger; do [ ! -e "$file" ] || mount --bind "$file" "$file"; done
+
+# Of what is mounted, what is not its own.
+others() {
+  while read -r _ place _; do
+    case $place in
+      /proc | /run | /run/test | /tmp | /dev/shm | /etc | /etc/systemd/system | /opt | /usr/local | /var | /sys/fs/cgroup*) ;;
+      *) printf '%b\n' "${place//\\/\\0}" ;;
+    esac
+  done </proc/self/mounts
+}
+# What is hidden by other mounts cannot be found by its path any more, and need not be read-only.
+others | while read -r place; do mount -o remount,bind,ro "$place" 2>/dev/null || true; done
+# Proven, since all that follows relies on it.
+others | while read -r place; do
+  [ -c "$place" ] || [ -p "$place" ] || [ ! -w "$place" ] || { echo "$place could be written" && exit 1; }
+done
+
+exec env -i container=unshare PATH="$PATH" SYSTEMD_UNIT_PATH=/etc/systemd/system:/run/systemd/transient SYSTEMD_LOG_LEVEL=info \
+  /lib/systemd/systemd --system --unit=multi-user.target --log-target=kmsg --show-status=false
