@@ -5,6 +5,9 @@ import { missingSystemd, repositoryInside } from './support/systemd.js';
 import { type NodeOptions, startNode } from './support/systemd-node.js';
 import { until } from './support/until.js';
 
+// They wait more than they work.
+t.jobs = 3;
+
 const skip = skipFor(missingSystemd());
 const runtime = 'unix:///run/containerd/containerd.sock';
 const ours = '/run/holdfast/holdfast.sock';

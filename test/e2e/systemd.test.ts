@@ -6,78 +6,23 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
-import { KubeletLike } from '../../src/harness/kubelet/kubelet-like.js';
-import { CriClient } from '../support/cri-client.js';
-import { images, skipReason as skipContainerd, startContainerd } from './support/containerd.js';
-import { buildGrpcGo, type CallerSeen, GoCaller, missingGrpcGo } from './support/grpc-go.js';
+import { type CallerSeen, type GoCaller, missingGrpcGo } from './support/grpc-go.js';
 import { accepts } from './support/holdfast.js';
 import { skipFor } from './support/programs.js';
-import {
-  inside,
-  machineTmp,
-  missingSystemd,
-  nodeInside,
-  repositoryInside,
-  type Systemd,
-  startSystemd,
-} from './support/systemd.js';
+import { inside, missingSystemd, type Systemd } from './support/systemd.js';
+import { kills, stormOfKills } from './support/systemd-storm.js';
+import { install, kill, patient, service, start, startNode, units } from './support/systemd-units.js';
 import { until } from './support/until.js';
 
 t.setTimeout(900_000);
+// They wait more than they work.
+t.jobs = 3;
 
 const skip = skipFor(missingSystemd() ?? missingGrpcGo());
-const units = fileURLToPath(new URL('../../examples/systemd', import.meta.url));
 const simulatedRuntime = new URL('../../dist/harness/simulated-runtime.js', import.meta.url);
-const socket = '/run/holdfast/holdfast.sock';
-const launcher = '/opt/holdfast/bin/holdfast';
 const marker = '/run/holdfast/bypassed';
-const service = 'holdfast.service';
 const bypass = 'holdfast-bypass.service';
-const kills = Number(process.env.HOLDFAST_TEST_KILLS ?? 8);
-/** For how long the client waits for a connection to be served. */
-const connectWindowMs = 5_000;
-/** Without the limit of three starts a minute, and without what takes a busy machine for a hung process. */
-const patient = { [`${service}.d/50-test.conf`]: '[Unit]\nStartLimitIntervalSec=0\n[Service]\nWatchdogSec=0\n' };
-
-interface Node {
-  readonly systemd: Systemd;
-  /** Holdfast's socket, from outside. */
-  readonly socket: string;
-  caller(): Promise<GoCaller>;
-}
-
-/** Makes the program that the unit starts. */
-function install(systemd: Systemd, runs = `exec ${nodeInside} ${repositoryInside}/dist/holdfast.mjs "$@"`) {
-  systemd.writeFile(`${launcher}.new`, `#!/bin/sh\n${runs}\n`, 0o755);
-  fs.renameSync(systemd.path(`${launcher}.new`), systemd.path(launcher));
-}
-
-/**
- * A systemd with the units, Holdfast running.
- *
- * @param dropIns By the names of their files.
- * @param runtime Path of its socket, from inside; its directory may be one of the machine.
- */
-async function startNode(
-  t: Test,
-  dropIns: Readonly<Record<string, string>>,
-  runtime = `${inside}/r.sock`,
-): Promise<Node> {
-  const systemd = await startSystemd(t);
-  for (const name of fs.readdirSync(units)) systemd.writeUnit(name, fs.readFileSync(path.join(units, name), 'utf8'));
-  for (const [name, text] of Object.entries(dropIns)) systemd.writeUnit(name, text);
-  systemd.writeFile('/etc/holdfast.yaml', `runtime: unix://${runtime}\ndrain-timeout: 3s\n`);
-  install(systemd);
-  await systemd.systemctl('daemon-reload');
-  t.teardown(() => {
-    if (!t.passing()) t.comment(`end of the services' output:\n${systemd.output().split('\n').slice(-40).join('\n')}`);
-  });
-  const program = await buildGrpcGo(systemd.directory);
-  const outside = systemd.path(socket);
-  return { systemd, socket: outside, caller: () => GoCaller.start(t, program, outside) };
-}
 
 /** In a process of its own, so that it can be frozen; its socket is where nodes look for it. */
 async function startRuntime(t: Test, { directory }: Systemd): Promise<{ process: ChildProcess; socket: string }> {
@@ -93,103 +38,11 @@ async function startRuntime(t: Test, { directory }: Systemd): Promise<{ process:
   return { process: runtime, socket: socketPath };
 }
 
-async function start({ systemd }: Node): Promise<void> {
-  await systemd.systemctl('start', 'holdfast.socket', service);
-}
-
 const isActive = (systemd: Systemd, unit: string) =>
   systemd.systemctl('is-active', unit).then(
     () => true,
     () => false,
   );
-
-async function kill(systemd: Systemd, signal: NodeJS.Signals): Promise<void> {
-  const pid = await until('the service runs', () => systemd.mainPid(service));
-  process.kill(pid, signal);
-}
-
-/** When Holdfast has said that it serves, in ms as Date.now(). */
-function servingTimes(systemd: Systemd): number[] {
-  return systemd
-    .output()
-    .split('\n')
-    .filter((line) => line.includes('"msg":"serving"'))
-    .map((line) => Date.parse(/"time":"([^"]+)"/.exec(line)?.[1] ?? ''));
-}
-
-/** Kills it again and again while pods come up, and compares what that cost with what the starts took. */
-async function stormOfKills(t: Test, node: Node, runtimeSocket: string, plan: StormPlan): Promise<void> {
-  const { systemd } = node;
-  const caller = await node.caller();
-  await caller.seen();
-  const logs = path.join(systemd.directory, 'pods');
-  const kubelet = new KubeletLike({
-    socketPath: node.socket,
-    podLogsDirectory: logs,
-    pods: Array.from({ length: plan.pods }, (_, n) => ({
-      name: `web-${n}`,
-      namespace: 'default',
-      arriveMs: n * 10,
-    })),
-    requestTimeoutMs: 120_000,
-    backoffMs: [1_000, 1_500],
-    relistMs: 500,
-    ...(plan.imageName === undefined ? {} : { imageName: plan.imageName }),
-    ...(plan.cgroupParent === undefined ? {} : { podDefaults: { cgroupParent: plan.cgroupParent } }),
-  });
-  const over = AbortSignal.timeout(600_000);
-  const running = kubelet.run(over);
-  const starts: number[] = [];
-  for (let n = 0; n < plan.kills; n++) {
-    await delay(plan.everyMs);
-    const served = servingTimes(systemd).length;
-    const killedMs = Date.now();
-    await kill(systemd, 'SIGKILL');
-    const again = await until('it serves again', () => servingTimes(systemd)[served], 60_000);
-    starts.push(again - killedMs);
-  }
-  const histories = await running;
-  const seen = await caller.seen();
-  const slowest = Math.max(...starts);
-  t.comment(
-    `${plan.kills} kills: ${seen.answers} answers, ${seen.failed.length} failed calls, ${seen.failedDials} of ${seen.dials} dials ` +
-      `failed, longest time without an answer ${seen.longestMs} ms; start-up ${Math.min(...starts)} to ${slowest} ms`,
-  );
-  t.equal(seen.failedDials, 0, 'no dial fails');
-  const texts = seen.failed.map(({ text }) => text);
-  const inFlight = texts.filter((text) => text === 'transport is closing');
-  t.ok(inFlight.length <= plan.kills, 'of each kill fails at most the call in flight');
-  // On a machine that is that busy; a kubelet is no more patient.
-  const isSlow = slowest >= connectWindowMs;
-  t.ok(isSlow || texts.length === inFlight.length, `and no other where a start is waited for: ${texts}`);
-  t.ok(seen.longestMs <= 2 * slowest + 500, 'without an answer is only who waits for the start');
-  t.notOk(over.aborted, 'all pods came up');
-  t.equal(histories.length, plan.pods);
-
-  const runtime = new CriClient(runtimeSocket);
-  t.teardown(() => runtime.close());
-  const { items } = await runtime.call('ListPodSandbox');
-  const { containers } = await runtime.call('ListContainers');
-  const ready = items.filter(({ state }) => state === 'SANDBOX_READY').map(({ metadata }) => metadata.uid);
-  const run = containers
-    .filter(({ state }) => state === 'CONTAINER_RUNNING')
-    .map(({ labels }) => labels['io.kubernetes.pod.uid'] ?? '');
-  const pods = histories.map(({ uid }) => uid).sort();
-  t.strictSame(ready.sort(), pods, 'each pod has one pod sandbox');
-  t.strictSame(run.sort(), pods, 'and one container, which runs');
-  await kubelet.removeAll(AbortSignal.timeout(60_000));
-  t.strictSame(await runtime.call('ListPodSandbox'), { items: [] }, 'and nothing is left of them');
-  t.strictSame(await runtime.call('ListContainers'), { containers: [] });
-}
-
-interface StormPlan {
-  readonly pods: number;
-  readonly kills: number;
-  /** From when it serves until it is killed. */
-  readonly everyMs: number;
-  readonly imageName?: string;
-  readonly cgroupParent?: string;
-}
 
 t.test('a crash in a storm of 100 pods costs one call', { skip }, async (t) => {
   const node = await startNode(t, patient);
@@ -316,15 +169,6 @@ t.test('an upgrade and a stop cost no call', { skip }, async (t) => {
   await systemd.systemctl('start', service);
   await untilAnswered(caller);
   t.notOk(fs.existsSync(systemd.path(marker)));
-});
-
-t.test('a crash costs one call with pods on a real containerd', { skip: skip || skipContainerd }, async (t) => {
-  const containerd = await startContainerd(t);
-  const node = await startNode(t, patient, containerd.socket.replace(/^\/tmp\//, `${machineTmp}/`));
-  await start(node);
-  const { cgroupParent } = containerd;
-  const plan = { pods: 10, kills, everyMs: 300, imageName: images.busybox };
-  await stormOfKills(t, node, containerd.socket, { ...plan, cgroupParent: `${cgroupParent}/storm` });
 });
 
 t.test('systemd finds nothing wrong with the units, and little that they expose', { skip }, async (t) => {
