@@ -15,6 +15,9 @@ import { type Holdfast, startHoldfast } from './support/holdfast.js';
 import { missingPrograms, searchPath, skipFor } from './support/programs.js';
 import { until } from './support/until.js';
 
+// A Prometheus looks for its targets only 5 s after it has started.
+t.jobs = 2;
+
 const skip = skipFor(missingPrograms('prometheus', 'promtool'));
 const examples = fileURLToPath(new URL('../../examples/', import.meta.url));
 const rules = path.join(examples, 'prometheus/alerts.yaml');
@@ -91,7 +94,7 @@ async function setUp(t: Test): Promise<Scene> {
   const flags = ['--metrics', `127.0.0.1:${metricsPort}`];
   const holdfast = await startHoldfast(t, { runtime: `${directory}/r.sock`, listen: `${directory}/h.sock`, flags });
   const config = `
-global: { scrape_interval: 1s, evaluation_interval: 1s }
+global: { scrape_interval: 200ms, evaluation_interval: 200ms }
 rule_files: [${rules}]
 scrape_configs:
   - job_name: holdfast

@@ -49,7 +49,7 @@ export interface PodSpec {
 /** Why no container can be run here. */
 export const containerPrograms = ['chroot', 'ldd', 'mount', 'setpriv', 'unshare'];
 
-/** Makes in `folder` what the image has: Node, the bundle, chroot and the libraries of both. */
+/** Makes in `folder` what the image has: Node, what `npm run bundle` has made, chroot and the libraries of both programs. */
 export async function makeImage(folder: string): Promise<void> {
   const copy = (from: string, to = from) => {
     fs.mkdirSync(path.dirname(folder + to), { recursive: true });
@@ -65,9 +65,10 @@ export async function makeImage(folder: string): Promise<void> {
     const { stdout } = await execute('ldd', [from]);
     for (const [library] of stdout.matchAll(/\/\S+(?= \()/g)) copy(library);
   }
-  await execute(process.execPath, ['--import', 'tsx', 'scripts/bundle.ts', `${folder}/opt/holdfast/lib`], {
-    cwd: repository,
-  });
+  fs.mkdirSync(`${folder}/opt/holdfast/lib`);
+  for (const file of ['holdfast.mjs', 'holdfast.LICENSES.txt']) {
+    fs.copyFileSync(`${repository}/dist/${file}`, `${folder}/opt/holdfast/lib/${file}`);
+  }
   for (const place of ['proc', 'dev', 'host', 'config', 'run/holdfast'])
     fs.mkdirSync(`${folder}/${place}`, { recursive: true });
 }
