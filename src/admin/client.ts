@@ -59,7 +59,11 @@ export function askAdmin(
 export async function askAdminJson<Answer>(socket: string, path: string, body?: string): Promise<Answer> {
   const { status, text } = await askAdmin(socket, path, body);
   if (status !== 200) throw new AdminError('refused', `Holdfast answered ${status} at ${socket}: ${text.trim()}`);
-  return JSON.parse(text);
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new AdminError('refused', `what answers at ${socket} is not Holdfast`);
+  }
 }
 
 function silence(socket: string, error: NodeJS.ErrnoException): AdminError {
@@ -77,6 +81,12 @@ function silence(socket: string, error: NodeJS.ErrnoException): AdminError {
       return new AdminError(
         'not permitted',
         `${socket} may not be used by you: ask as root, or as one of the group of --admin-group`,
+      );
+    case 'ECONNRESET':
+    case 'EPIPE':
+      return new AdminError(
+        'no answer',
+        `Holdfast hung up at ${socket}: it is about to end, or too many connections are open there; try again`,
       );
     default:
       return new AdminError('no answer', `no answer at ${socket}: ${error.message}`);
@@ -96,7 +106,8 @@ export function readBypass(socket: string): Bypass | undefined {
   try {
     line = readFileSync(join(dirname(socket), 'bypassed'), 'utf8').trim();
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'ENOENT' ? undefined : { since: '', why: String(error) };
+    const { code } = error as NodeJS.ErrnoException;
+    return code === 'ENOENT' || code === 'ENOTDIR' ? undefined : { since: '', why: String(error) };
   }
   const [since = '', ...why] = line.split(' ');
   return { since, why: why.join(' ') };

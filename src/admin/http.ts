@@ -12,6 +12,8 @@ const maxBodyBytes = 16 * 1024;
 /** How long a request may take to come in whole, its headers before that, and how long nothing may move on a connection, in ms. */
 const requestMs = 10_000;
 const headersMs = 5_000;
+/** How often both are looked after; Node does it each 30 s unless told. */
+const lookEachMs = 1_000;
 export const idleMs = 30_000;
 const maxConnections = 100;
 
@@ -41,6 +43,8 @@ export interface HttpCall {
   idleFor(ms: number): void;
 }
 
+const base = 'http://holdfast';
+
 type Method = 'GET' | 'POST' | 'PUT';
 
 /** By path, then by method. A handler that throws is answered 500, or as its HttpError says. */
@@ -64,7 +68,10 @@ export interface HttpEndpoint {
  *   replaced.
  */
 export async function serveHttp(where: Where, routes: Routes): Promise<HttpEndpoint> {
-  const server = createServer((request, response) => void answer(request, response, routes));
+  const server = createServer(
+    { connectionsCheckingInterval: lookEachMs },
+    (request, response) => void answer(request, response, routes),
+  );
   server.requestTimeout = requestMs;
   server.headersTimeout = headersMs;
   server.timeout = idleMs;
@@ -77,7 +84,7 @@ export async function serveHttp(where: Where, routes: Routes): Promise<HttpEndpo
       );
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
-    throw new AdminListenError(`cannot serve ${shown(where)}: ${why}`, { cause });
+    throw new AdminListenError(`${cannotServe(where)}: ${why}`, { cause });
   }
   // accept(2) out of descriptors must not end the process.
   server.on('error', () => {});
@@ -99,9 +106,9 @@ export function sendText(response: ServerResponse, status: number, text: string)
   response.writeHead(status, { 'content-type': 'text/plain; charset=utf-8' }).end(`${text}\n`);
 }
 
-function shown(where: Where): string {
-  if ('path' in where) return `the admin endpoint on ${where.path}`;
-  return `metrics on ${where.host.includes(':') ? `[${where.host}]` : where.host}:${where.port}`;
+function cannotServe(where: Where): string {
+  if ('path' in where) return `--admin: cannot serve the admin endpoint on ${where.path}`;
+  return `--metrics: cannot serve metrics on ${where.host.includes(':') ? `[${where.host}]` : where.host}:${where.port}`;
 }
 
 /** The file is the owner's alone from its first moment: Node binds within listen(). */
@@ -141,7 +148,9 @@ async function answer(request: IncomingMessage, response: ServerResponse, routes
   const left = new AbortController();
   response.once('close', () => left.abort());
   try {
-    const { pathname, searchParams: query } = new URL(request.url ?? '', 'http://holdfast');
+    const asked = request.url ?? '';
+    if (!URL.canParse(asked, base)) throw new HttpError(400, 'that is no path');
+    const { pathname, searchParams: query } = new URL(asked, base);
     const methods = Object.hasOwn(routes, pathname) ? routes[pathname] : undefined;
     if (methods === undefined) {
       throw new HttpError(404, `${pathname} is not here; there is ${Object.keys(routes).join(', ')}`);

@@ -91,7 +91,7 @@ t.test('an admin socket that cannot be opened keeps nothing from going on', asyn
       if (text.includes('an endpoint cannot be opened')) resolve();
     });
   });
-  t.match(text, /"level":"error".*cannot serve the admin endpoint on .*not a socket/);
+  t.match(text, /"level":"error".*--admin: cannot serve the admin endpoint on .*not a socket/);
   const exit = once(other, 'exit');
   other.kill('SIGTERM');
   t.same(await exit, [0, null]);

@@ -86,9 +86,37 @@ t.test('an address in use is an error that names it', async (t) => {
   await t.rejects(
     serveHttp({ host: '127.0.0.1', port }, routes),
     new AdminListenError(
-      `cannot serve metrics on 127.0.0.1:${port}: listen EADDRINUSE: address already in use 127.0.0.1:${port}`,
+      `--metrics: cannot serve metrics on 127.0.0.1:${port}: listen EADDRINUSE: address already in use 127.0.0.1:${port}`,
     ),
   );
+});
+
+t.test('who does not send a head makes room for others after some seconds, and not half a minute', async (t) => {
+  const { port } = await served(t);
+  const connection = connect(port, '127.0.0.1');
+  t.teardown(() => connection.destroy());
+  connection.write('GET /fine HTTP/1.1\r\n');
+  connection.resume();
+  let isOver = false;
+  const timer = setTimeout(() => {
+    isOver = true;
+    connection.destroy();
+  }, 20_000);
+  await once(connection, 'close');
+  clearTimeout(timer);
+  t.notOk(isOver);
+});
+
+t.test('what is no path is refused', async (t) => {
+  const { port } = await served(t);
+  const connection = connect(port, '127.0.0.1');
+  connection.write('GET // HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n');
+  let text = '';
+  connection.on('data', (chunk) => {
+    text += chunk;
+  });
+  await once(connection, 'close');
+  t.match(text, /^HTTP\/1.1 400 /);
 });
 
 t.test('close ends a connection that says nothing', async (t) => {
