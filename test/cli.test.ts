@@ -146,5 +146,5 @@ t.test('a socket that cannot be listened on is one line on stderr and exit code 
     join(directory, 'file'),
   ]);
   t.equal(code, 1);
-  t.match(stderr, /^holdfast: cannot listen on [^\n]*file: it is there and not a socket[^\n]*\n$/);
+  t.match(stderr, /^holdfast: --listen: cannot listen on [^\n]*file: it is there and not a socket[^\n]*\n$/);
 });

@@ -72,11 +72,19 @@ export function serveCommand(env: Environment): CommandModule {
       };
       try {
         await serve(config, { log, registry: metrics.registry, start, host });
+      } catch (error) {
+        throw await naming('listen', error);
       } finally {
         await output.ended();
       }
     },
   };
+}
+
+/** What is wrong with a path is said with the option that it is of. */
+async function naming(option: string, error: unknown): Promise<unknown> {
+  const { ListenError } = await import('../proxy/listen.js');
+  return error instanceof ListenError ? new Error(`--${option}: ${error.message}`, { cause: error }) : error;
 }
 
 /** How long the last spans may take at the end, in ms: meanwhile calls wait for the next process. */

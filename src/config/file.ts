@@ -1,8 +1,11 @@
 /** Reads the config file into names and texts; what the names and texts mean is not known here. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { parseDocument, YAMLParseError } from 'yaml';
 import { ConfigError } from './config-error.js';
 import { didYouMean } from './nearest.js';
+
+/** More than every option with a long list. */
+const maxBytes = 1024 * 1024;
 
 /**
  * Reads YAML, of which JSON is a part.
@@ -18,7 +21,7 @@ export function readConfigFile(
   path: string,
   source: string,
   known: readonly string[],
-  read: (path: string) => Buffer | string = (file) => readFileSync(file),
+  read: (path: string) => Buffer | string = readWhole,
 ): Map<string, unknown> {
   const content = contentOf(path, source, read);
   if (content === null || content === '') return new Map();
@@ -33,6 +36,14 @@ export function readConfigFile(
     throw new ConfigError(`unknown key ${shownKey(key)} in ${path}${hint}`);
   }
   return content;
+}
+
+/** A pipe may never end, nor begin, and a device fills the memory of the node. @throws It is none that can be read, or too long. */
+function readWhole(path: string): Buffer {
+  const found = statSync(path);
+  if (!found.isFile() && !found.isDirectory()) throw new Error('it is not a regular file');
+  if (found.size > maxBytes) throw new Error(`it has ${found.size} bytes, and may have ${maxBytes}`);
+  return readFileSync(path);
 }
 
 function contentOf(path: string, source: string, read: (path: string) => Buffer | string): unknown {

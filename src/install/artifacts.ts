@@ -1,5 +1,5 @@
 /** The stage `artifacts`: the program with the node binary it is run by, its launcher and its configuration. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
@@ -38,8 +38,8 @@ export async function installArtifacts(
   config?: string,
 ): Promise<void> {
   const { files, run } = machine;
-  await put(machine, steps, paths.node, readFileSync(artifacts.node), 0o755);
-  await put(machine, steps, paths.bundle, readFileSync(artifacts.program), 0o644);
+  await put(machine, steps, paths.node, givenFile('node', artifacts.node), 0o755);
+  await put(machine, steps, paths.bundle, givenFile('program', artifacts.program), 0o644);
   await put(machine, steps, paths.launcher, Buffer.from(launcherText), 0o755);
   if (!steps.dryRun) {
     const ran = await run(paths.launcher, ['--version']);
@@ -54,6 +54,19 @@ export async function installArtifacts(
   await installLink(machine, steps);
   await installConfig(machine, steps, runtime, config);
   if (!steps.dryRun) updateRecord(files, { runtime });
+}
+
+/** @throws {Refusal} There is no such file; a pipe or a device would be read for ever. */
+function givenFile(option: string, file: string): Buffer {
+  try {
+    if (statSync(file).isFile()) return readFileSync(file);
+  } catch (error) {
+    throw new Refusal(
+      `--${option}: cannot read ${file}: ${error instanceof Error ? error.message : error}`,
+      'give a file',
+    );
+  }
+  throw new Refusal(`--${option}: ${file} is not a regular file`, 'give a file');
 }
 
 /** Puts a file there that is Holdfast's alone. @returns Whether it was not so before. */
@@ -114,7 +127,7 @@ async function installConfig(
   const text =
     given === undefined
       ? (shippedFile('holdfast.yaml') ?? `listen: ${paths.socket}\n`)
-      : parsedConfig(readFileSync(given, 'utf8'), given);
+      : parsedConfig(givenFile('config', given).toString(), given);
   const line = `runtime: ${runtime}`;
   const wanted = /^runtime:/m.test(text) ? text.replace(/^runtime:.*$/m, () => line) : `${line}\n${text}`;
   const there = files.text(paths.config);

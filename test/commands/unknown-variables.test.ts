@@ -19,5 +19,5 @@ t.test('a mistyped variable is a line in the log with the one that was meant, an
     nearest: 'HOLDFAST_HOLD_TTL',
   });
   t.equal(status, 1);
-  t.match(stderr, /^holdfast: cannot listen on \/dev\/null: /, 'it went on to listen');
+  t.match(stderr, /^holdfast: --listen: cannot listen on \/dev\/null: /, 'it went on to listen');
 });

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { linkSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -212,6 +213,13 @@ t.test('a file that cannot be read is one line that names it', async (t) => {
   t.match(refusal({ config: missing }), `--config: cannot read "${missing}": ENOENT`);
   t.match(refusal({}, { HOLDFAST_CONFIG: directory }), `HOLDFAST_CONFIG: cannot read "${directory}": EISDIR`);
   t.match(refusal({ config: '' }), '--config: "" is not allowed; give the path of a YAML or JSON file');
+  const fifo = join(directory, 'fifo');
+  execFileSync('sh', ['-c', 'mkfifo "$0"', fifo]);
+  for (const path of [fifo, '/dev/zero']) {
+    t.equal(refusal({ config: path }), `--config: cannot read "${path}": it is not a regular file`);
+  }
+  const long = file('long.yaml', `listen: ${'x'.repeat(1024 * 1024)}`);
+  t.equal(refusal({ config: long }), `--config: cannot read "${long}": it has 1048584 bytes, and may have 1048576`);
   for (const content of [
     'a: [',
     'a: 1\na: 2\n',

@@ -338,6 +338,14 @@ t.test('a given configuration takes the place of an installed one, and not of on
   await artifacts();
   t.match(node.read('/etc/holdfast.yaml'), /hold-ttl: 7m/);
   t.match(node.output, /which is kept; .*given.yaml differs in/);
+  await t.rejects(doInstall(node, { stages: ['artifacts'], config: '/dev/zero', node: program, program }), {
+    name: 'Refusal',
+    message: '--config: /dev/zero is not a regular file',
+  });
+  await t.rejects(doInstall(node, { stages: ['artifacts'], node: program, program: `${program}.not` }), {
+    name: 'Refusal',
+    message: /^--program: cannot read .*program.not: ENOENT/,
+  });
   writeFileSync(given, '- a list\n');
   await t.rejects(artifacts(), { name: 'Refusal', message: /not a configuration/ });
 });
