@@ -89,6 +89,7 @@ process.exit(await main(process.argv.slice(2)));
 
 t.test('a switch to a broken Holdfast reverts by itself, and says so', { skip }, async (t) => {
   const node = await startNode(t, { ...configDir, program: broken });
+  await until('the kubelet is well', () => node.isWell());
   const installed = await node.install('--confirm-within=6s');
   t.match(
     installed,
@@ -102,6 +103,7 @@ t.test('a switch to a broken Holdfast reverts by itself, and says so', { skip },
 
 t.test('a switch whose installer is killed reverts by itself', { skip }, async (t) => {
   const node = await startNode(t, { ...configDir, program: broken });
+  await until('the kubelet is well', () => node.isWell());
   const installer = node.installing('--confirm-within=6s');
   await until('the kubelet is sent to Holdfast', async () => (await node.dialled()) === ours, 60_000);
   installer.kill('SIGKILL');
@@ -112,6 +114,7 @@ t.test('a switch whose installer is killed reverts by itself', { skip }, async (
 
 t.test('a reboot before the switch is confirmed brings the kubelet back', { skip }, async (t) => {
   const node = await startNode(t, { ...configDir, program: broken });
+  await until('the kubelet is well', () => node.isWell());
   node.installing('--confirm-within=10m');
   await until('the kubelet is sent to Holdfast', async () => (await node.dialled()) === ours, 60_000);
   await node.powerOff();
