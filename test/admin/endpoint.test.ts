@@ -10,6 +10,9 @@ import { Sidecar } from '../../src/admin/sidecar.js';
 import { systemClock } from '../../src/clock.js';
 import { executable, node } from './node.js';
 
+// They wait more than they work.
+t.jobs = 2;
+
 /** A heap snapshot takes seconds of CPU. */
 const patientMs = 100_000;
 

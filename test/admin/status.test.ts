@@ -13,6 +13,10 @@ import type { CriClient } from '../support/cri-client.js';
 import { executable, holdfast, node } from './node.js';
 
 const image = { image: 'app' };
+// They wait more than they work.
+t.jobs = 3;
+/** For a test in which this process is nobody for a moment. */
+const alone = { buffered: false };
 
 t.test('what runs, is queued and hangs is explained, with who waits and what comes next', async (t) => {
   const all = await node(t, '--admission=fixed', '--max-creations=1', '--own-places=0');
@@ -185,7 +189,7 @@ t.test('a pipe that is watched gets one look after the other', async (t) => {
   for (const line of text.trim().split('\n')) t.match(JSON.parse(line), { creations: [] });
 });
 
-t.test('bypass, nobody at home, and who may not ask are told apart', async (t) => {
+t.test('bypass, nobody at home, and who may not ask are told apart', alone, async (t) => {
   const { admin, directory, kill, status } = await node(t);
   const mark = path.join(directory, 'bypassed');
   t.match(await status(), { code: 0, stdout: /\n\nNothing is queued, running, held or stuck\.\n$/ });

@@ -32,7 +32,7 @@ async function bench(t: Test, ...options: string[]) {
 }
 
 t.test('one seed gives the same storm twice, another one another', async (t) => {
-  const [first, second] = [await compare(small, [2, 4, 8], 1), await compare(small, [2, 4, 8], 1)];
+  const [first, second] = [await compare(small, [4], 1), await compare(small, [4], 1)];
   t.same(first, second);
   t.notSame((await storm({ ...small, seed: 8 }, 'off')).samples, first.off.samples);
 });

@@ -1,15 +1,18 @@
 /** `holdfast bench` as it is run. Needs the built program. */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 import type { Report } from '../../src/harness/report-data.js';
 import { until } from '../e2e/support/until.js';
 
 const executable = fileURLToPath(new URL('../../bin/holdfast.js', import.meta.url));
+// They wait for other processes.
+t.jobs = 2;
 
 interface Bench {
   readonly process: ChildProcess;
@@ -88,13 +91,17 @@ t.test('it writes table, JSON and page, and leaves nothing else behind', async (
 });
 
 t.test('what only simulated containers do is refused on a real runtime, and so are too few pods', async (t) => {
-  const said = (...args: string[]) => spawnSync(process.execPath, [executable, 'bench', ...args], { encoding: 'utf8' });
-  const jobs = said('--scenario=jobs', '--runtime=unix:///run/none.sock');
-  t.equal(jobs.status, 2);
-  t.equal(jobs.stderr, 'holdfast: --runtime: containers of jobs end by themselves, which only simulated ones do\n');
-  const few = said('--scenario=restarts', '--pods=2');
-  t.equal(few.status, 2);
-  t.equal(few.stderr, "holdfast: --pods: 2 are fewer than the scenario's 3 static pods\n");
+  const said = (...args: string[]) => promisify(execFile)(process.execPath, [executable, 'bench', ...args]);
+  await Promise.all([
+    t.rejects(said('--scenario=jobs', '--runtime=unix:///run/none.sock'), {
+      code: 2,
+      stderr: 'holdfast: --runtime: containers of jobs end by themselves, which only simulated ones do\n',
+    }),
+    t.rejects(said('--scenario=restarts', '--pods=2'), {
+      code: 2,
+      stderr: "holdfast: --pods: 2 are fewer than the scenario's 3 static pods\n",
+    }),
+  ]);
 });
 
 for (const [signal, code] of [

@@ -22,7 +22,9 @@ async function bundled(name: string): Promise<string> {
   return output;
 }
 
-const [one, other] = [await bundled('one'), await bundled('other')];
+const [one, other] = await Promise.all([bundled('one'), bundled('other')]);
+// They wait for other processes.
+t.jobs = 2;
 const empty = path.join(folder, 'empty');
 mkdirSync(empty);
 const program = path.join(empty, 'holdfast.mjs');
