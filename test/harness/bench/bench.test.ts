@@ -11,9 +11,14 @@ import type { ArmReport, Report } from '../../../src/harness/report-data.js';
 import { ownTmpdir } from '../../support/own-tmpdir.js';
 
 const forever = new AbortController().signal;
+// They wait more than they work.
+t.jobs = 2;
+/** For a test beside which no other may have anything in the temporary directory, and one whose times are tight. */
+const alone = { buffered: false };
 
 const directory = mkdtempSync(path.join(tmpdir(), 'hf-yaml-'));
 t.teardown(() => rmSync(directory, { recursive: true }));
+const left = ownTmpdir(t);
 
 /** A kubelet that waits for 0.2 s (0.4 s for a pod sandbox), five times as fast as a real one in all else. */
 function scenario(runtime: object, rest: Record<string, unknown> = {}, kubelet: object = {}): Scenario {
@@ -45,8 +50,7 @@ function arm(report: Report, name: string): ArmReport {
 /** Longer than a kubelet waits, by far more than a busy machine delays a timer. */
 const slowSandbox = { 'run-pod-sandbox': '2s' };
 
-t.test('a sandbox that is too slow for a kubelet never comes straight from containerd', async (t) => {
-  const left = ownTmpdir(t);
+t.test('a sandbox that is too slow for a kubelet never comes straight from containerd', alone, async (t) => {
   const report = await run(scenario(slowSandbox, { watch: '2500ms', arms: 'direct' }));
   const direct = arm(report, 'direct');
   t.equal(direct.converged, false);
@@ -61,11 +65,9 @@ t.test('a sandbox that is too slow for a kubelet never comes straight from conta
     t.match(work[0], { state: 'podSandbox', thrownAway: true });
     t.ok(marks.some(({ kind }) => kind === 'deadline passed'));
   }
-  t.strictSame(readdirSync(left), []);
 });
 
-t.test('through Holdfast it comes once, beside a runtime that keeps it for the next try', async (t) => {
-  const left = ownTmpdir(t);
+t.test('through Holdfast it comes once, beside a runtime that keeps it for the next try', alone, async (t) => {
   const running: number[] = [];
   const report = await run(
     scenario(slowSandbox, { 'side-by-side': true, arms: 'crio-store,holdfast', description: ' Slow\n sandboxes ' }),
@@ -102,7 +104,6 @@ t.test('through Holdfast it comes once, beside a runtime that keeps it for the n
     );
   }
   t.equal(running[0], 0);
-  t.strictSame(readdirSync(left), []);
 });
 
 t.test('a start that is too slow runs once through Holdfast, with attempt 0', async (t) => {
@@ -216,7 +217,6 @@ t.test('a runtime that dies on the way is waited for', async (t) => {
 });
 
 t.test('a run ends when all pods run that do not hang for ever, and has come to what was to be expected', async (t) => {
-  const left = ownTmpdir(t);
   const hung = scenario(
     { 'run-pod-sandbox': '0s', hangs: { share: '50%', lead: '100ms' } },
     { pods: 4, arms: 'direct,holdfast', 'side-by-side': true },
@@ -243,7 +243,6 @@ t.test('a run ends when all pods run that do not hang for ever, and has come to 
     report.arms[1]?.timelines.map(({ calls }) => calls.at(-1)?.state),
     'the same pods hang in each arm',
   );
-  t.strictSame(readdirSync(left), []);
 });
 
 t.test('what hangs once comes at the next try, straight and once Holdfast has given it up', async (t) => {
@@ -283,8 +282,11 @@ t.test('contention shows as pressure and is the same for each arm', async (t) =>
   t.equal(report.repeats, 2);
 });
 
-t.test('the signal ends it, and nothing is left behind', async (t) => {
-  const left = ownTmpdir(t);
+t.test('nothing is left of those that came to their end', alone, async (t) => {
+  t.strictSame(readdirSync(left), []);
+});
+
+t.test('the signal ends it, and nothing is left behind', alone, async (t) => {
   const interrupted = new AbortController();
   const of = scenario({ 'run-pod-sandbox': '60s' }, { 'side-by-side': true });
   const onProgress = () => {
@@ -295,8 +297,7 @@ t.test('the signal ends it, and nothing is left behind', async (t) => {
   t.strictSame(readdirSync(left), []);
 });
 
-t.test('a Holdfast that does not start ends all arms, and nothing is left behind', async (t) => {
-  const left = ownTmpdir(t);
+t.test('a Holdfast that does not start ends all arms, and nothing is left behind', alone, async (t) => {
   const of = scenario(slowSandbox, { 'side-by-side': true, holdfast: { 'min-creations': 9, 'max-creations': 4 } });
   await t.rejects(run(of), { message: /^holdfast serve ended: holdfast: --min-creations 9 is more than/ });
   t.strictSame(readdirSync(left), []);
