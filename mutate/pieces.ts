@@ -190,25 +190,6 @@ export const pieces: readonly Piece[] = [
     tests: ['test/proxy/http2/call-ends.test.ts', 'test/proxy/http2/ended-calls.test.ts'],
   },
   {
-    name: 'http2-streams',
-    folder: 'src/proxy/http2',
-    files: ['passed-stream.ts', 'stream-table.ts'],
-    tests: [
-      'test/proxy/http2/stream-table.test.ts',
-      'test/proxy/http2/call-ends.test.ts',
-      'test/proxy/http2/ended-calls.test.ts',
-      'test/proxy/http2/half-requests.test.ts',
-      'test/proxy/http2/late-reports.test.ts',
-      'test/proxy/http2/router-endings.test.ts',
-    ],
-  },
-  {
-    name: 'http2-dialer',
-    folder: 'src/proxy/http2',
-    files: ['dialer.ts'],
-    tests: ['test/proxy/http2/dialer.test.ts'],
-  },
-  {
     name: 'cache-fingerprint',
     folder: 'src/cache',
     files: ['fingerprint.ts'],
