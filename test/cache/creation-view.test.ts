@@ -294,6 +294,7 @@ t.test('what is in the queue for another try of a taken name keeps its place whe
   ask(rig, container({ name: 'later' }));
   await settle();
   t.match(rig.store.forget(named('c')), [{ state: 'queued', did: 'tried now' }]);
+  await settle();
   t.match(rig.store.views()[0], { identity: { container: 'c' }, place: { before: 0 }, reservation: undefined });
 });
 
