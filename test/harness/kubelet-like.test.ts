@@ -186,7 +186,7 @@ t.test('pods come when their plan says so, and a deleted one is not waited for',
   }).run(never);
   t.ok((pods[0]?.events[0]?.atMs ?? 0) >= 119);
   t.same(pods.map(isRunning), [true, false]);
-  t.equal(pods[1]?.events[1]?.text, 'deleted');
+  t.ok(pods[1]?.events.some(({ text }) => text === 'deleted'));
 });
 
 t.test('removing all leaves nothing, whatever was under way', async (t) => {
