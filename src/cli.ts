@@ -85,6 +85,7 @@ const wordsForOptions: Readonly<Record<string, string>> = { help: '--help', vers
 /** What yargs is told to say, to be known again; the first stands in front of the words it does not know. */
 const unknownWords = 'unknown words: ';
 const missingCommand = 'missing command';
+const missingArgument = 'missing argument: ';
 
 /**
  * Runs one command to its end.
@@ -132,12 +133,17 @@ async function runWithYargs(args: readonly string[], commands: readonly CommandM
     .updateStrings({
       'Not enough arguments following: %s': '--%s: a value is missing',
       'Unknown argument: %s': { one: `${unknownWords}%s`, other: `${unknownWords}%s` },
+      'Not enough non-option arguments: got %s, need at least %s': {
+        one: `${missingArgument}%s of %s`,
+        other: `${missingArgument}%s of %s`,
+      },
     } as unknown as Record<string, string>)
     .parserConfiguration({ 'camel-case-expansion': false, 'dot-notation': false, 'short-option-groups': false })
     .exitProcess(false)
     .fail((said: string | null, error: unknown) => {
       if (said === null) throw error;
       if (said === missingCommand) throw new MissingCommandError(`a command is missing: ${names.join(', ')}`);
+      if (said.startsWith(missingArgument)) throw new UsageError(`an argument is missing: ${usageOf(args, commands)}`);
       throw said.startsWith(unknownWords)
         ? new UnknownWordsError(said.slice(unknownWords.length).split(', '))
         : new UsageError(said);
@@ -155,6 +161,11 @@ async function runWithYargs(args: readonly string[], commands: readonly CommandM
   });
   if (output !== '') io.stdout.write(`${output}\n`);
   return Number(process.exitCode ?? 0);
+}
+
+function usageOf(args: readonly string[], commands: readonly CommandModule[]): string {
+  const usages = commands.map(({ command }) => String(command));
+  return `holdfast ${usages.find((usage) => args.includes(nameOf(usage))) ?? ''}`;
 }
 
 function text(error: unknown): string {

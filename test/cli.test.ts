@@ -84,6 +84,7 @@ const misunderstood: [what: string, args: string[], said: RegExp][] = [
   ['a shell that is none', ['completion', 'fish'], /completion: "fish" is not allowed; give one of bash, zsh/],
   ['no shell at all', ['completion'], /SHELL: "" is not allowed; give one of bash, zsh/],
   ['an option without its value', ['serve', '--runtime', '/r', '--listen'], /--listen: a value is missing/],
+  ['an argument left out', ['forget'], /an argument is missing: holdfast forget <pod>/],
   ['a negated option that is no flag', [...serve, '--no-metrics'], /unknown option --no-metrics/],
   ['an option given twice', [...serve, '--hold-ttl=1m', '--hold-ttl=2m'], /--hold-ttl: \["1m","2m"\] are 2 values/],
   ['a flag given both ways', [...serve, '--link-logs=true', '--no-link-logs'], /link-logs/],
