@@ -109,7 +109,8 @@ t.test('a switch whose installer is killed reverts by itself', { skip }, async (
   installer.kill('SIGKILL');
   await until('it is back', async () => (await node.dialled()) === '/run/containerd/containerd.sock', 30_000);
   await until('it is well', () => node.isWell());
-  t.match(await node.holdfast('uninstall'), { code: 0 });
+  const uninstalled = await node.holdfast('uninstall');
+  t.match(uninstalled, { code: 0 }, uninstalled.output);
 });
 
 t.test('a reboot before the switch is confirmed brings the kubelet back', { skip }, async (t) => {

@@ -5,7 +5,7 @@ import path from 'node:path';
 import type { Test } from 'tap';
 import { FramePeer } from '../../support/frame-peer.js';
 import { Bystander } from './bystander.js';
-import { type Holdfast, startHoldfast } from './holdfast.js';
+import { accepts, type Holdfast, startHoldfast } from './holdfast.js';
 import { counted, freePort, memory, openFiles } from './process-figures.js';
 import { type RawService, startRawBackend } from './raw-backend.js';
 import { RawClient, type RawClientOptions } from './raw-client.js';
@@ -104,6 +104,8 @@ export async function endure(t: Test, abuse: Abuse): Promise<void> {
   await startRawBackend(t, runtime, abuse.runtime);
   const port = await freePort();
   const holdfast = await startHoldfast(t, { runtime, listen, flags: ['--metrics', `127.0.0.1:${port}`, ...flags] });
+  // The kubelet's socket does not wait for them.
+  await until('metrics are served', () => accepts(port));
   const bystander = new Bystander(holdfast.client, creates);
   const scene = new Scene(holdfast, port);
   await abuse.prepare?.(t, scene);

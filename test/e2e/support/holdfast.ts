@@ -119,9 +119,10 @@ export class Holdfast {
   }
 }
 
-export function accepts(socketPath: string): Promise<boolean> {
+/** @param at Path of a unix socket, or a TCP port of the loopback. */
+export function accepts(at: string | number): Promise<boolean> {
   return new Promise((resolve) => {
-    const socket = net.connect(socketPath);
+    const socket = typeof at === 'number' ? net.connect(at, '127.0.0.1') : net.connect(at);
     socket.once('connect', () => {
       socket.destroy();
       resolve(true);

@@ -107,9 +107,9 @@ export class SystemdNode {
     return this.holdfast('install', `--program=${program}`, ...args);
   }
 
-  /** Starts to install and goes on. @returns The process. */
+  /** Starts to install and goes on. @returns What entered the node for it; the installer ends with that. */
   installing(...args: readonly string[]): ChildProcess {
-    const command = [...commandLine, 'install', `--program=${program}`, ...args];
+    const command = ['setpriv', '--pdeathsig', 'KILL', ...commandLine, 'install', `--program=${program}`, ...args];
     return spawn(...this.#systemd.enter(command), { stdio: 'ignore' });
   }
 
