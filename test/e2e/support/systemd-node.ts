@@ -84,9 +84,8 @@ export class SystemdNode {
   /** Runs a program on the node to its end. */
   run(...command: readonly string[]): Promise<Ended> {
     const [nsenter, args] = this.#systemd.enter(command);
-    const env = { PATH: process.env.PATH, TZ: 'UTC' };
     return new Promise((resolve) => {
-      execFile(nsenter, args, { env, timeout: 90_000 }, (error, stdout, stderr) => {
+      execFile(nsenter, args, { timeout: 90_000 }, (error, stdout, stderr) => {
         const code = error === null ? 0 : typeof error.code === 'number' ? error.code : 1;
         resolve({ code, output: stdout + stderr });
       });
@@ -95,7 +94,7 @@ export class SystemdNode {
 
   /** Starts a program on the node; it ends with the node. */
   start(...command: readonly string[]): ChildProcess {
-    return spawn(...this.#systemd.enter(command), { env: { PATH: process.env.PATH } });
+    return spawn(...this.#systemd.enter(command));
   }
 
   /** The command line of the source tree, on the node. */

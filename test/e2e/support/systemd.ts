@@ -100,12 +100,16 @@ export class Systemd {
   /** @returns What it wrote to stdout. @throws It failed. */
   async run(...command: readonly string[]): Promise<string> {
     const [nsenter, args] = this.enter(command);
-    return (await promisify(execFile)(nsenter, args, { env: { PATH: process.env.PATH } })).stdout.trim();
+    return (await promisify(execFile)(nsenter, args)).stdout.trim();
   }
 
-  /** @returns The program, and its arguments, which runs this command inside. */
+  /**
+   * @returns The program, and its arguments, which runs this command inside. Of the environment it gets nothing: tap loads something into
+   * each Node that a test starts, and that cannot be read, or written what it writes, wherever this repository is.
+   */
   enter(command: readonly string[]): [program: string, args: string[]] {
-    return ['nsenter', ['-t', String(this.#pid), '-a', '--', ...command]];
+    const environment = ['env', '-i', `PATH=${process.env.PATH}`, 'TZ=UTC'];
+    return ['nsenter', ['-t', String(this.#pid), '-a', '--', ...environment, ...command]];
   }
 
   systemctl(...args: readonly string[]): Promise<string> {
