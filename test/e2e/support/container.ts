@@ -3,16 +3,11 @@
  * node's namespaces only those that the pod names. There is no container runtime: unshare, mount, chroot and setpriv do what one would.
  * seccomp, AppArmor, SELinux and cgroups are not there.
  */
-import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
-import path from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
+import { copy, copyLibraries, type Image } from './image.js';
+import { find } from './programs.js';
 import type { Ended, SystemdNode } from './systemd-node.js';
-
-const repository = fileURLToPath(new URL('../../..', import.meta.url));
-const execute = promisify(execFile);
 
 /** Where the node has the image. */
 export const imageFolder = '/opt/test/image';
@@ -47,55 +42,30 @@ export interface PodSpec {
 }
 
 /** Why no container can be run here. */
-export const containerPrograms = ['chroot', 'ldd', 'mount', 'setpriv', 'unshare'];
+export const containerPrograms = ['chroot', 'mount', 'setpriv', 'unshare'];
 
-/** Makes in `folder` what the image has: Node, what `npm run bundle` has made, chroot and the libraries of both programs. */
-export async function makeImage(folder: string): Promise<void> {
-  const copy = (from: string, to = from) => {
-    fs.mkdirSync(path.dirname(folder + to), { recursive: true });
-    fs.copyFileSync(from, folder + to);
-  };
-  const programs = {
-    '/opt/holdfast/bin/node': process.execPath,
-    '/usr/sbin/chroot': await which('chroot'),
-    [helper]: await which('setpriv'),
-  };
-  for (const [to, from] of Object.entries(programs)) {
-    copy(from, to);
-    const { stdout } = await execute('ldd', [from]);
-    for (const [library] of stdout.matchAll(/\/\S+(?= \()/g)) copy(library);
-  }
-  fs.mkdirSync(`${folder}/opt/holdfast/lib`);
-  for (const file of ['holdfast.mjs', 'holdfast.LICENSES.txt']) {
-    fs.copyFileSync(`${repository}/dist/${file}`, `${folder}/opt/holdfast/lib/${file}`);
-  }
-  for (const place of ['proc', 'dev', 'host', 'config', 'run/holdfast'])
-    fs.mkdirSync(`${folder}/${place}`, { recursive: true });
-}
-
-async function which(program: string): Promise<string> {
-  return fs.realpathSync((await execute('sh', ['-c', 'command -v "$0"', program])).stdout.trim());
-}
-
-/** What the image starts, from the Containerfile. */
-function entrypoint(): string[] {
-  const line = /^ENTRYPOINT (\[.*\])$/m.exec(fs.readFileSync(`${repository}/Containerfile`, 'utf8'))?.[1];
-  return JSON.parse(line ?? '[]');
+/** Puts into an image what a container of the tests needs there: the folders that are mounted, and `helper`. */
+export async function furnish({ root }: Image): Promise<void> {
+  const setpriv = find('setpriv') ?? '';
+  copy(setpriv, root + helper);
+  await copyLibraries(setpriv, root);
+  for (const place of ['proc', 'dev', 'host', 'run/holdfast']) fs.mkdirSync(`${root}/${place}`, { recursive: true });
 }
 
 /** Runs one container of a pod to its end. */
-export function runContainer(node: SystemdNode, pod: PodSpec, container: Container): Promise<Ended> {
-  const [program = '', ...args] = command(pod, container);
+export function runContainer(node: SystemdNode, image: Image, pod: PodSpec, container: Container): Promise<Ended> {
+  const [program = '', ...args] = command(image, pod, container);
   return node.run(program, ...args);
 }
 
 /** Starts one container of a pod. @returns What kills it, and waits for its end. */
 export function startContainer(
   node: SystemdNode,
+  image: Image,
   pod: PodSpec,
   container: Container,
 ): { kill: () => Promise<void>; output: () => string } {
-  const [program = '', ...args] = command(pod, container);
+  const [program = '', ...args] = command(image, pod, container);
   const child = node.start(program, ...args);
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {
@@ -114,7 +84,7 @@ export function startContainer(
   };
 }
 
-function command(pod: PodSpec, { args, securityContext, volumeMounts }: Container): string[] {
+function command({ config }: Image, pod: PodSpec, { args, securityContext, volumeMounts }: Container): string[] {
   const { capabilities, readOnlyRootFilesystem, allowPrivilegeEscalation, runAsUser, privileged } = securityContext;
   if (privileged || !capabilities.drop.includes('ALL')) throw new Error('it keeps rights that are not emulated');
   const kept = (capabilities.add ?? []).map((name) => `,+${name.toLowerCase()}`).join('');
@@ -138,7 +108,7 @@ function command(pod: PodSpec, { args, securityContext, volumeMounts }: Containe
     'for device in null zero urandom; do touch "$root/dev/$device"; mount --bind "/dev/$device" "$root/dev/$device"; done',
     ...mounts,
     ...(readOnlyRootFilesystem ? ['mount -o remount,bind,ro "$root"'] : []),
-    'exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin NODE_ENV=production chroot "$root" "$@"',
+    `exec env -i ${config.Env.join(' ')} chroot "$root" "$@"`,
   ].join('\n');
   const rights = [
     `--bounding-set=-all${kept}`,
@@ -161,6 +131,6 @@ function command(pod: PodSpec, { args, securityContext, volumeMounts }: Containe
       ...rights,
       ...(allowPrivilegeEscalation ? [] : ['--no-new-privs']),
     ],
-    ...['--', ...entrypoint(), ...args],
+    ...['--', ...config.Entrypoint, ...args],
   ];
 }
