@@ -51,10 +51,17 @@ others() {
 }
 # What is hidden by other mounts cannot be found by its path any more, and need not be read-only.
 others | while read -r place; do mount -o remount,bind,ro "$place" 2>/dev/null || true; done
+# Where such a path leads into a copy now, what is written there stays in it.
+own=" $(stat -c %d /run /tmp /dev/shm /etc /opt /usr/local /var | tr '\n' ' ')"
+is_own() {
+  folder=$1
+  [ -d "$folder" ] || folder=${folder%/*}
+  [[ $own == *" $(stat -c %d "$folder" 2>/dev/null || echo none) "* ]]
+}
 # Proven, since all that follows relies on it.
-others | while read -r place; do
-  [ -c "$place" ] || [ -p "$place" ] || [ ! -w "$place" ] || { echo "$place could be written" && exit 1; }
-done
+refuse_writable() { [ -c "$1" ] || [ -p "$1" ] || [ ! -w "$1" ] || { echo "$1 could be written" && exit 1; }; }
+for place in /run/repository /run/node /run/machine-tmp; do refuse_writable "$place"; done
+others | while read -r place; do is_own "$place" || refuse_writable "$place"; done
 
 exec env -i container=unshare PATH="$PATH" SYSTEMD_UNIT_PATH=/etc/systemd/system:/run/systemd/transient SYSTEMD_LOG_LEVEL=info \
   /lib/systemd/systemd --system --unit=multi-user.target --log-target=kmsg --show-status=false
