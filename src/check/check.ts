@@ -4,17 +4,10 @@ import { parse } from 'yaml';
 import type { HoldfastConfig } from '../config/config.js';
 import { parseDuration } from '../config/kinds.js';
 import { resolveConfig } from '../config/resolve.js';
+import { type Asks, nodeAsks } from '../install/asks.js';
 import { shownFault } from '../install/cri-version.js';
 import { freeBytes, hasSocketProxy, mebibytes, neededBytes } from '../install/host-check.js';
-import {
-  endpointFlag,
-  flagOf,
-  isSameEndpoint,
-  processArguments,
-  shownSource,
-  socketOf,
-  unitState,
-} from '../install/kubelet.js';
+import { endpointFlag, flagOf, isSameEndpoint, processArguments, shownSource, socketOf } from '../install/kubelet.js';
 import { KubeletConfigError } from '../install/kubelet-config.js';
 import { kubeletHealth } from '../install/kubelet-health.js';
 import { type Machine, pause } from '../install/machine.js';
@@ -23,7 +16,7 @@ import { holdfastEndpoint, paths } from '../install/paths.js';
 import { runtimeThere } from '../install/platform.js';
 import { readRecord } from '../install/record.js';
 import { marks } from '../install/revert-script.js';
-import { type Asks, nodeAsks } from '../install/switch.js';
+import { unitState } from '../install/systemctl.js';
 import type { Finding } from './finding.js';
 
 export interface CheckOptions {

@@ -20,11 +20,12 @@ const installOptions = texts({
   },
   ...nodeOptions,
   'confirm-within': {
-    describe: 'How soon the kubelet has to be seen to do well behind Holdfast; else it is taken back',
+    describe:
+      'How soon the kubelet has to be seen to do well behind Holdfast, or a new Holdfast; else it is taken back',
     defaultDescription: defaultConfirmWithin,
   },
   'retry-after': {
-    describe: 'How long a switch that was taken back is not tried again; for what runs this again and again',
+    describe: 'How long a switch or upgrade that was taken back is not tried again; for what runs this again and again',
     defaultDescription: '0s',
   },
   config: {

@@ -1,13 +1,19 @@
-/** The stage `artifacts`: the program with the node binary it is run by, its launcher and its configuration. */
+/**
+ * The stage `artifacts`: the program with the node binary it is run by, its launcher and its configuration. Those of a Holdfast that runs
+ * are left alone: the new ones wait beside them for the stage `units`, and have shown by then that they can be started.
+ */
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
-import { complaint, type Machine } from './machine.js';
+import type { Machine } from './machine.js';
 import { configuredRuntime } from './node-facts.js';
 import { paths } from './paths.js';
+import { isInUse, newest, put, putBeside } from './placing.js';
+import { tryProgram, versionOf } from './program-trial.js';
 import { digest, readRecord, updateRecord } from './record.js';
 import { Refusal } from './refusal.js';
+import { waitsIn } from './rollback-script.js';
 import { shippedFile } from './shipped-files.js';
 import type { Steps } from './steps.js';
 
@@ -29,7 +35,7 @@ export function ownProgram(): string | undefined {
   return [own, built].find((file) => basename(file) === basename(paths.bundle) && existsSync(file));
 }
 
-/** @throws {Refusal} The node cannot run the node binary, or the configuration is for another runtime. */
+/** @throws {Refusal} The node cannot run the node binary, or the configuration is for another runtime or refused by the program. */
 export async function installArtifacts(
   machine: Machine,
   steps: Steps,
@@ -37,23 +43,30 @@ export async function installArtifacts(
   runtime: string,
   config?: string,
 ): Promise<void> {
-  const { files, run } = machine;
-  await put(machine, steps, paths.node, givenFile('node', artifacts.node), 0o755);
-  await put(machine, steps, paths.bundle, givenFile('program', artifacts.program), 0o644);
-  await put(machine, steps, paths.launcher, Buffer.from(launcherText), 0o755);
-  if (!steps.dryRun) {
-    const ran = await run(paths.launcher, ['--version']);
-    if (ran.code !== 0) {
-      throw new Refusal(
-        `${paths.launcher} does not run here: ${complaint(ran)}`,
-        'give a node binary for this machine (20.19 or later, with the C library it was built for): --node FILE',
-      );
-    }
-    steps.note(`it runs: Holdfast ${ran.stdout.trim()}`);
+  const { files } = machine;
+  const lay = isInUse(files) ? putBeside : put;
+  try {
+    await lay(machine, steps, paths.node, givenFile('node', artifacts.node), 0o755);
+    await lay(machine, steps, paths.bundle, givenFile('program', artifacts.program), 0o644);
+    await lay(machine, steps, paths.launcher, Buffer.from(launcherText), 0o755);
+    const program = { node: newest(files, paths.node), bundle: newest(files, paths.bundle) };
+    if (!steps.dryRun) steps.note(`it runs: Holdfast ${await versionOf(machine, program)}`);
+    await installLink(machine, steps);
+    await installConfig(machine, steps, lay, runtime, config);
+    if (!steps.dryRun) await tryProgram(machine, program, newest(files, paths.config));
+  } catch (error) {
+    if (!steps.dryRun && lay === putBeside) files.remove(waitsIn);
+    throw error;
   }
-  await installLink(machine, steps);
-  await installConfig(machine, steps, runtime, config);
-  if (!steps.dryRun) updateRecord(files, { runtime });
+  if (steps.dryRun) await tryUnlaid(machine, artifacts, config);
+  else updateRecord(files, { runtime });
+}
+
+/** With what it would be started, where nothing has been put on the node; a container's files cannot be run there. */
+async function tryUnlaid(machine: Machine, { node, program }: Artifacts, config: string | undefined): Promise<void> {
+  const { files } = machine;
+  if (files.root !== '/' || config !== undefined || !files.has(paths.config)) return;
+  await tryProgram(machine, { node, bundle: program }, paths.config);
 }
 
 /** @throws {Refusal} There is no such file; a pipe or a device would be read for ever. */
@@ -67,38 +80,6 @@ function givenFile(option: string, file: string): Buffer {
     );
   }
   throw new Refusal(`--${option}: ${file} is not a regular file`, 'give a file');
-}
-
-/** Puts a file there that is Holdfast's alone. @returns Whether it was not so before. */
-export async function put(
-  machine: Machine,
-  steps: Steps,
-  file: string,
-  content: Buffer,
-  mode: number,
-): Promise<boolean> {
-  const { files } = machine;
-  const there = files.bytes(file);
-  const isSame = there?.equals(content) === true && ((files.stat(file)?.mode ?? 0) & 0o777) === mode;
-  if (isSame) {
-    steps.already(file);
-  } else {
-    await steps.do(there === undefined ? file : `${file}, in the place of another`, async () => {
-      files.write(file, content, mode, true);
-      await relabel(machine, file);
-    });
-  }
-  if (!steps.dryRun) {
-    const installed = readRecord(files)?.installed ?? {};
-    const now = digest(content);
-    if (installed[file] !== now) updateRecord(files, { installed: { ...installed, [file]: now } });
-  }
-  return !isSame;
-}
-
-/** SELinux's label, by the node's own rules. */
-export async function relabel({ files, run }: Machine, file: string): Promise<void> {
-  if (files.has('/sys/fs/selinux/enforce')) await run('restorecon', [file]);
 }
 
 async function installLink({ files }: Machine, steps: Steps): Promise<void> {
@@ -120,6 +101,7 @@ async function installLink({ files }: Machine, steps: Steps): Promise<void> {
 async function installConfig(
   machine: Machine,
   steps: Steps,
+  lay: typeof put,
   runtime: string,
   given: string | undefined,
 ): Promise<void> {
@@ -133,7 +115,7 @@ async function installConfig(
   const there = files.text(paths.config);
   const isAsInstalled = there !== undefined && digest(there) === readRecord(files)?.installed[paths.config];
   if (there === undefined || there === wanted || (given !== undefined && isAsInstalled)) {
-    await put(machine, steps, paths.config, Buffer.from(wanted), 0o644);
+    await lay(machine, steps, paths.config, Buffer.from(wanted), 0o644);
     return;
   }
   const told = configuredRuntime(there);
@@ -143,6 +125,7 @@ async function installConfig(
       `change that line in ${paths.config}, or install for the runtime that it names`,
     );
   }
+  if (!steps.dryRun) files.remove(waitsIn + paths.config);
   const which = given === undefined ? 'the one of this version' : given;
   steps.already(`${paths.config}, which is kept; ${which} differs in`);
   for (const other of difference(there, wanted)) steps.note(`  ${other}`);

@@ -1,6 +1,7 @@
 /** `holdfast install`: its stages in order, each of which can be done by itself and done again. */
 import { alone } from './alone.js';
 import { installArtifacts, ownProgram } from './artifacts.js';
+import { type Asks, nodeAsks } from './asks.js';
 import { hostCheck } from './host-check.js';
 import { isSameEndpoint } from './kubelet.js';
 import { annotateForKubeadm, labelNode } from './label.js';
@@ -10,8 +11,9 @@ import { holdfastEndpoint } from './paths.js';
 import { Refusal } from './refusal.js';
 import { marks } from './revert-script.js';
 import type { Steps } from './steps.js';
-import { type Asks, nodeAsks, switchKubelet } from './switch.js';
+import { switchKubelet } from './switch.js';
 import { installUnits } from './units.js';
+import { endInterruptedUpgrade } from './upgrade.js';
 
 /** In this order. */
 export const stages = ['host-check', 'artifacts', 'units', 'switch', 'label'] as const;
@@ -27,7 +29,7 @@ export interface InstallOptions extends Wanted {
   /** Folder with unit files; undefined: those that came with the program. */
   readonly units: string | undefined;
   readonly confirmWithinMs: number;
-  /** How long a switch that was taken back is not tried again, ms; 0: it is tried at once. */
+  /** How long a switch or an upgrade that was taken back is not tried again, ms; 0: it is tried at once. */
   readonly retryAfterMs: number;
   /** The configuration to install; undefined: the one that came with the program. */
   readonly config: string | undefined;
@@ -35,7 +37,7 @@ export interface InstallOptions extends Wanted {
 
 /**
  * @throws {Refusal | KubeletConfigError} It cannot be done, and the message says why.
- * @throws {RevertedError} The kubelet did not do well, and is where it was.
+ * @throws {RevertedError} The kubelet or a new Holdfast did not do well, and is what it was.
  */
 export async function install(
   machine: Machine,
@@ -53,13 +55,16 @@ async function installStages(machine: Machine, steps: Steps, options: InstallOpt
   const act: Readonly<Record<Stage, () => Promise<void>>> = {
     'host-check': () => hostCheck(machine, steps, facts, asks.version),
     artifacts: () => installArtifacts(machine, steps, artifactsOf(options), runtime, options.config),
-    units: () => installUnits(machine, steps, { runtime, kubeletUnit, folder: options.units }, asks.version),
+    units: () =>
+      installUnits(machine, steps, { ...options, runtime, kubeletUnit, kubelet, folder: options.units }, asks),
     switch: () => sendKubelet(machine, steps, facts, options, asks),
     label: () => labelNode(machine, steps, kubelet?.setup.words ?? []),
   };
   for (const stage of stages) {
     if (!options.stages.includes(stage)) continue;
     steps.stage(stage);
+    const replaces = stage === 'artifacts' || stage === 'units';
+    if (replaces && !steps.dryRun) await endInterruptedUpgrade(machine, steps, asks);
     await act[stage]();
   }
 }

@@ -1,8 +1,8 @@
 /** Whether the kubelet is well: its unit runs, and its own /healthz says so. */
 import http from 'node:http';
-import { unitState } from './kubelet.js';
 import type { KubeletConfig } from './kubelet-config.js';
 import { type Machine, pause } from './machine.js';
+import { unitState } from './systemctl.js';
 
 /** Source: KubeletConfiguration v1beta1, `healthzPort`, `healthzBindAddress`. */
 const defaultHealthz = { port: 10_248, host: '127.0.0.1' };

@@ -8,6 +8,7 @@ import { endpoint as endpointKind } from '../config/kinds.js';
 import { endpointIn, type KubeletConfig, parseKubeletConfig } from './kubelet-config.js';
 import { complaint, type Machine } from './machine.js';
 import { Refusal } from './refusal.js';
+import { unitState } from './systemctl.js';
 import { commandLine, unitSettings, type Word } from './systemd-unit.js';
 
 export const endpointFlag = '--container-runtime-endpoint';
@@ -119,22 +120,6 @@ export async function kubeletSources(
   if (code !== 0) return undefined;
   const text = (file: string) => files.text(file);
   return { unit, unitText: stdout, ownConfigDir, text, names: (folder) => files.names(folder) };
-}
-
-/** @returns Properties by name, as systemd sees the unit now; one that it does not know is empty. */
-export async function unitState<const P extends string>(
-  { run }: Pick<Machine, 'run'>,
-  unit: string,
-  ...properties: readonly P[]
-): Promise<Record<P, string>> {
-  const { stdout } = await run('systemctl', ['show', unit, `--property=${properties.join(',')}`]);
-  const said = new Map(
-    stdout.split('\n').map((line): [string, string] => {
-      const at = line.indexOf('=');
-      return [line.slice(0, at), line.slice(at + 1)];
-    }),
-  );
-  return Object.fromEntries(properties.map((name) => [name, said.get(name) ?? ''])) as Record<P, string>;
 }
 
 /** @returns The endpoint that a kubelet was started with as a flag, wherever that came from; undefined: none, or it does not run. */

@@ -8,6 +8,7 @@ import {
   closeSync,
   existsSync,
   fsyncSync,
+  linkSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -116,9 +117,7 @@ export class NodeFiles {
    * @param mode Of a new file, and with `forced` of one that is there.
    */
   write(file: string, content: string | Buffer, mode = 0o644, forced = false): void {
-    const followed = this.real(file);
-    const isLink = this.linkTarget(file) !== undefined;
-    const real = !isLink ? followed : existsSync(followed) ? realpathSync(followed) : this.#place(file);
+    const real = this.#written(file);
     const folder = path.dirname(real);
     const prefix = `.${path.basename(real)}.holdfast-`;
     const temporary = path.join(folder, `${prefix}${process.pid}`);
@@ -140,6 +139,34 @@ export class NodeFiles {
       }
       throw new Error(`${file} cannot be written: ${cause instanceof Error ? cause.message : cause}`, { cause });
     }
+  }
+
+  /** Where a new content of a file has to go: a link to a file stays a link. */
+  #written(file: string): string {
+    const followed = this.real(file);
+    if (this.linkTarget(file) === undefined) return followed;
+    return existsSync(followed) ? realpathSync(followed) : this.#place(file);
+  }
+
+  /** Puts the same file there, in the place of one that is there, with its owner and mode. It takes no room on the same file system. */
+  putSame(from: string, to: string): void {
+    const [source, target] = [realpathSync(this.real(from)), this.#written(to)];
+    const folder = path.dirname(target);
+    const temporary = path.join(folder, `.${path.basename(target)}.holdfast-${process.pid}`);
+    mkdirSync(folder, { recursive: true });
+    rmSync(temporary, { force: true });
+    try {
+      linkSync(source, temporary);
+    } catch {
+      const { mode, uid, gid } = statSync(source);
+      writeAll(temporary, readFileSync(source));
+      chownSync(temporary, uid, gid);
+      chmodSync(temporary, mode & 0o7777);
+    }
+    renameSync(temporary, target);
+    // Of two names of one file rename(2) leaves both.
+    rmSync(temporary, { force: true });
+    syncFolder(folder);
   }
 
   /** Makes a symbolic link, in the place of one that is there. */

@@ -16,6 +16,9 @@ export const paths = {
   state: '/var/lib/holdfast',
 } as const;
 
+/** What holdfast.service is started with, beside its units. */
+export const programFiles = [paths.node, paths.bundle, paths.launcher, paths.config] as const;
+
 /** As the kubelet is told it. */
 export const holdfastEndpoint = `unix://${paths.socket}`;
 

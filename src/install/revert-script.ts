@@ -8,9 +8,8 @@
  */
 import { paths } from './paths.js';
 import type { RecordedChange } from './record.js';
-
-export const revertUnit = 'holdfast-revert.service';
-export const revertTimer = 'holdfast-revert.timer';
+import { quoted } from './shell.js';
+import type { WayBack } from './way-back.js';
 
 export const marks = {
   unconfirmed: `${paths.state}/unconfirmed`,
@@ -19,6 +18,15 @@ export const marks = {
   restartDue: `${paths.state}/restart-due`,
   script: `${paths.state}/revert.sh`,
 } as const;
+
+export const revert: WayBack = {
+  unit: 'holdfast-revert.service',
+  timer: 'holdfast-revert.timer',
+  script: marks.script,
+  pending: marks.unconfirmed,
+  undoing: marks.reverting,
+  undone: marks.reverted,
+};
 
 export interface Reverting {
   /** What is started anew. */
@@ -110,9 +118,4 @@ ExecStart=/bin/sh ${marks.script}
 [Install]
 WantedBy=multi-user.target
 `;
-}
-
-/** For a POSIX shell. */
-function quoted(text: string): string {
-  return `'${text.replaceAll("'", "'\\''")}'`;
 }

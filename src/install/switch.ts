@@ -2,43 +2,29 @@
  * The stage `switch`: the kubelet is sent to Holdfast, and comes back by itself unless it is seen to do well there. What brings it back is
  * armed before the first change and needs neither this process nor Holdfast nor the API server (revert-script.ts).
  */
-import { relabel } from './artifacts.js';
-import { type AskVersion, criVersion } from './cri-version.js';
+
+import { type Asks, nodeAsks } from './asks.js';
+import { holdfastWatch, type Seen, waitUntilWell } from './confirmation.js';
 import { changedSources, type EndpointChange, planEndpoint, shownChange } from './endpoint-plan.js';
-import { listsThrough } from './holdfast-calls.js';
-import { endpointFlag, kubeletSetup, runningFlag, shownSource, unitState } from './kubelet.js';
-import { type AskHealthz, askHealthz, type Health, kubeletHealth, waitUntilHealthy } from './kubelet-health.js';
-import { complaint, type Machine, pause } from './machine.js';
+import { endpointFlag, kubeletSetup, runningFlag, shownSource } from './kubelet.js';
+import { type Health, kubeletHealth, waitUntilHealthy } from './kubelet-health.js';
+import { complaint, type Machine } from './machine.js';
 import { findKubelet, type Kubelet, type NodeFacts } from './node-facts.js';
 import { holdfastEndpoint, paths } from './paths.js';
+import { relabel } from './placing.js';
 import { backUp, backupFolder, readRecord, updateRecord } from './record.js';
 import { Refusal } from './refusal.js';
-import { marks, revertScript, revertTimer, revertUnit, revertUnitText } from './revert-script.js';
+import { marks, revert, revertScript, revertUnitText } from './revert-script.js';
+import { RevertedError } from './reverted-error.js';
 import type { Steps } from './steps.js';
-import { systemctl, waitForVersion } from './units.js';
+import { systemctl, unitState } from './systemctl.js';
+import { waitForVersion } from './units.js';
+import { arm, armTimer, claim, disarm, isOpen, undo } from './way-back.js';
 
-/** How the node is asked; a test brings its own. */
-export interface Asks {
-  readonly version: AskVersion;
-  readonly healthz: AskHealthz;
-  /** How many lists came through Holdfast; undefined where it does not say. */
-  readonly lists: (machine: Machine) => Promise<number | undefined>;
-}
-
-export const nodeAsks: Asks = { version: criVersion, healthz: askHealthz, lists: listsThrough };
-
-/** So often in a row the kubelet has to be well, with new lists each time. */
-const wellInARow = 3;
-const lookEachMs = 1_000;
 /** A kubelet or a Holdfast that has been started a moment ago may take that long. */
 const wellBeforeMs = 10_000;
-/** The revert itself: some files, and a kubelet that starts. */
-const revertWithinMs = 90_000;
-
-/** The kubelet did not do well behind Holdfast, and was sent back. */
-export class RevertedError extends Error {
-  override readonly name = 'RevertedError';
-}
+/** A kubelet that was sent back, and starts. */
+const healthyWithinMs = 90_000;
 
 /**
  * @throws {Refusal} Nothing has been changed.
@@ -59,10 +45,10 @@ export async function switchKubelet(
 
   const changes = planEndpoint(sources, facts.platform, holdfastEndpoint);
   const wasInVain = files.has(marks.reverting);
-  if ((files.has(marks.unconfirmed) || wasInVain) && !steps.dryRun) {
+  if (isOpen(machine, revert) && !steps.dryRun) {
     steps.note('an earlier switch was not confirmed yet');
     if (changes.length === 0 && !wasInVain) {
-      await armTimer(machine, confirmWithinMs);
+      await armTimer(machine, revert, confirmWithinMs);
       await confirm(machine, steps, { ...confirming, before: '' });
       return;
     }
@@ -94,7 +80,7 @@ export async function switchKubelet(
     );
   }
   const before = (await look()).invocation;
-  await arm(machine, steps, changes, facts, confirmWithinMs);
+  await armSwitch(machine, steps, changes, facts, confirmWithinMs);
   try {
     for (const change of changes) {
       await steps.do(shownChange(change), async () => {
@@ -152,7 +138,7 @@ async function validateFlags(
   }
 }
 
-async function arm(
+async function armSwitch(
   machine: Machine,
   steps: Steps,
   changes: readonly EndpointChange[],
@@ -166,35 +152,14 @@ async function arm(
   const recorded = backUp(files, changes, backup);
   updateRecord(files, { kubeletUnit: unit, ownConfigDir, runtime, changes: recorded });
   steps.note(`what is changed is kept in ${backup}`);
-  files.remove(marks.reverted);
   const reverting = { kubeletUnit: unit, endpoint: holdfastEndpoint, fallback: `unix://${runtime}` };
-  files.write(marks.script, revertScript(recorded, reverting), 0o700, true);
-  files.write(`${paths.units}/${revertUnit}`, revertUnitText(unit), 0o644, true);
-  await systemctl(machine, 'daemon-reload');
-  await systemctl(machine, 'enable', revertUnit);
-  files.write(marks.unconfirmed, `${time.toISOString()}\n`);
-  try {
-    await armTimer(machine, confirmWithinMs);
-  } catch (error) {
-    files.remove(marks.unconfirmed);
-    await forget(machine);
-    throw error;
-  }
-  steps.note(`taken back in ${confirmWithinMs / 1000} s (${revertTimer}), and at a reboot, unless confirmed`);
-}
-
-async function armTimer(machine: Machine, withinMs: number): Promise<void> {
-  await machine.run('systemctl', ['stop', revertTimer]);
-  const seconds = Math.ceil(withinMs / 1000);
-  const args = [`--on-active=${seconds}s`, '--timer-property=AccuracySec=100ms', `--unit=${revertUnit}`];
-  const ran = await machine.run('systemd-run', args);
-  const { ActiveState } = await unitState(machine, revertTimer, 'ActiveState');
-  if (ran.code !== 0 || ActiveState !== 'active') {
-    throw new Refusal(
-      `the timer that would take the switch back cannot be armed: ${complaint(ran)}`,
-      'without a way back no kubelet is switched; nothing was changed',
-    );
-  }
+  await arm(machine, revert, {
+    script: revertScript(recorded, reverting),
+    unit: revertUnitText(unit),
+    text: time.toISOString(),
+    withinMs: confirmWithinMs,
+  });
+  steps.note(`taken back in ${confirmWithinMs / 1000} s (${revert.timer}), and at a reboot, unless confirmed`);
 }
 
 interface Confirming {
@@ -210,35 +175,32 @@ async function confirm(machine: Machine, steps: Steps, confirming: Confirming): 
   const { files, clock } = machine;
   const { look, lists, kubeletUnit } = confirming;
   const until = clock.now() + confirming.withinMs;
+  const watch = holdfastWatch(machine);
   let seen = await lists(machine);
-  let [well, invocation, trouble] = [0, '', 'nothing was seen of it'];
-  while (well < wellInARow && clock.now() < until && files.has(marks.unconfirmed)) {
-    await pause(machine, lookEachMs);
-    const [health, now] = [await look(), await lists(machine)];
-    trouble = troubleOf(machine, health, confirming.before, seen, now) ?? '';
-    const goesOn = well === 0 || health.invocation === invocation;
-    well = trouble === '' && goesOn ? well + 1 : 0;
-    [seen, invocation] = [now, health.invocation];
-  }
-  if (well >= wellInARow && claim(machine)) {
-    await disarm(machine);
+  const lookAtAll = async (): Promise<Seen> => {
+    const [lost, health, now] = [await watch(), await look(), await lists(machine)];
+    const trouble = lost.trouble ?? troubleOf(health, confirming.before, seen, now);
+    seen = now;
+    return { trouble, isCertain: lost.isCertain, invocation: `${lost.invocation} ${health.invocation}` };
+  };
+  const goesOn = () => clock.now() < until && files.has(marks.unconfirmed);
+  const trouble = await waitUntilWell(machine, lookAtAll, goesOn);
+  if (trouble === undefined && claim(machine, revert)) {
+    await disarm(machine, revert);
     steps.note(`confirmed: ${kubeletUnit} is well, and its lists come through Holdfast`);
     return;
   }
-  steps.note(`not confirmed (${trouble}): it is taken back`);
-  const back = clock.now() + revertWithinMs;
-  while (!files.has(marks.reverted) && clock.now() < back) await pause(machine, lookEachMs / 4);
-  if (!files.has(marks.reverted) || isChanged(machine)) await takeBack(machine);
-  else await forget(machine);
-  const after = await waitUntilHealthy(machine, look, revertWithinMs);
+  const why = trouble ?? 'its time was over';
+  steps.note(`not confirmed (${why}): it is taken back`);
+  await takeBack(machine);
+  const after = await waitUntilHealthy(machine, look, healthyWithinMs);
   throw new RevertedError(
-    `the kubelet did not do well behind Holdfast (${trouble}); its endpoint is as before and ` +
+    `the kubelet did not do well behind Holdfast (${why}); its endpoint is as before and ` +
       (after === undefined ? 'it is well' : `it is not well: ${after}`),
   );
 }
 
 function troubleOf(
-  { files }: Machine,
   { trouble, invocation }: Health,
   before: string,
   seen: number | undefined,
@@ -246,33 +208,9 @@ function troubleOf(
 ): string | undefined {
   if (trouble !== undefined) return trouble;
   if (before !== '' && invocation === before) return 'it has not been started anew';
-  const bypassed = files.text(paths.bypassed);
-  if (bypassed !== undefined) return `Holdfast is bypassed: ${bypassed.trim()}`;
   if (now === undefined) return `Holdfast does not tell its calls, neither on ${paths.adminSocket} nor by its metrics`;
   if (seen === undefined || now <= seen) return 'no list of the kubelet comes through Holdfast';
   return undefined;
-}
-
-/** @returns Whether the switch is confirmed: the revert has not begun, and will not. */
-function claim({ files }: Machine): boolean {
-  try {
-    files.rename(marks.unconfirmed, `${paths.state}/confirmed`);
-    files.remove(`${paths.state}/confirmed`);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** Takes the timer and its unit away; harmless where they are not there. */
-export async function disarm(machine: Machine): Promise<void> {
-  const { files, run } = machine;
-  await run('systemctl', ['stop', revertTimer]);
-  if (!files.has(`${paths.units}/${revertUnit}`)) return;
-  await run('systemctl', ['disable', revertUnit]);
-  files.remove(`${paths.units}/${revertUnit}`);
-  files.remove(marks.script);
-  await run('systemctl', ['daemon-reload']);
 }
 
 /** What was changed after the timer had taken back what was there by then. */
@@ -284,21 +222,13 @@ function isChanged({ files }: Machine): boolean {
   });
 }
 
-/** What the timer would do, now, whether it has or not. */
+/** What the timer would do, now, unless it has. */
 async function takeBack(machine: Machine): Promise<void> {
-  const { files } = machine;
-  if (!files.has(marks.unconfirmed) && !files.has(marks.reverting)) {
-    files.write(marks.unconfirmed, `${machine.date().toISOString()}\n`);
+  const fault = await undo(machine, revert, () => isChanged(machine));
+  if (fault !== undefined) {
+    throw new RevertedError(
+      `the kubelet's endpoint could not be taken back (${fault}): run /bin/sh ${marks.script} by hand`,
+    );
   }
-  const ran = await machine.run('/bin/sh', [marks.script]);
-  if (ran.code === 0) return forget(machine);
-  throw new RevertedError(
-    `the kubelet's endpoint could not be taken back (${complaint(ran)}): run /bin/sh ${marks.script} by hand`,
-  );
-}
-
-/** What was changed is as before. */
-async function forget(machine: Machine): Promise<void> {
-  await disarm(machine);
   updateRecord(machine.files, { changes: [] });
 }

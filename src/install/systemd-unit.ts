@@ -59,6 +59,17 @@ function countingSettings(settings: readonly Setting[], key: string): Setting[] 
 export function commandLine(settings: readonly Setting[], read: (file: string) => string | undefined): Word[] {
   const exec = countingSettings(settings, 'ExecStart').at(-1);
   if (exec === undefined) return [];
+  const variables = environment(settings, read);
+  const origin: Origin = { kind: 'exec-start', file: exec.file, raw: exec.value };
+  // The signs before a program's path say how it is run.
+  return words(exec.value.replace(/^[@\-:+!]+/, '')).flatMap((word) => expanded(word, origin, variables));
+}
+
+/** @returns What the program finds in its environment, by name. Those of a file beat those of `Environment=`, a later file an earlier one. */
+export function environment(
+  settings: readonly Setting[],
+  read: (file: string) => string | undefined,
+): ReadonlyMap<string, Word> {
   const variables = new Map<string, Word>();
   for (const { file, value } of countingSettings(settings, 'Environment')) {
     for (const assignment of words(value)) assign(variables, assignment, { kind: 'environment', file, raw: value });
@@ -71,9 +82,7 @@ export function commandLine(settings: readonly Setting[], read: (file: string) =
       assign(variables, `${name}=${unquoted(quoted.trim())}`, { kind: 'environment-file', file, raw });
     }
   }
-  const origin: Origin = { kind: 'exec-start', file: exec.file, raw: exec.value };
-  // The signs before a program's path say how it is run.
-  return words(exec.value.replace(/^[@\-:+!]+/, '')).flatMap((word) => expanded(word, origin, variables));
+  return variables;
 }
 
 function assign(variables: Map<string, Word>, assignment: string, origin: Origin): void {

@@ -4,23 +4,24 @@
  */
 import { dirname } from 'node:path';
 import { alone } from './alone.js';
-import { relabel } from './artifacts.js';
 import { isOwnName } from './endpoint-plan.js';
 import { type Undone, undoChange } from './endpoint-undo.js';
-import { endpointFlag, isSameEndpoint, kubeletSetup, runningFlag, shownSource, unitState } from './kubelet.js';
+import { endpointFlag, isSameEndpoint, kubeletSetup, runningFlag, shownSource } from './kubelet.js';
 import { endpointIn, KubeletConfigError, parseKubeletConfig } from './kubelet-config.js';
 import { type AskHealthz, askHealthz, kubeletHealth, waitUntilHealthy } from './kubelet-health.js';
 import { annotateForKubeadm, unlabelNode } from './label.js';
 import type { Machine } from './machine.js';
 import { configuredRuntime, findKubelet, type Kubelet } from './node-facts.js';
 import { holdfastEndpoint, paths, unitNames } from './paths.js';
+import { relabel } from './placing.js';
 import { instanceConfig, k3sConfigDir } from './platform.js';
 import { backupFolder, digest, type InstallRecord, readRecord, updateRecord } from './record.js';
 import { Refusal } from './refusal.js';
-import { marks } from './revert-script.js';
+import { marks, revert } from './revert-script.js';
 import type { Steps } from './steps.js';
-import { disarm } from './switch.js';
-import { systemctl } from './units.js';
+import { systemctl, unitState } from './systemctl.js';
+import { forgetUpgrade } from './upgrade.js';
+import { disarm } from './way-back.js';
 
 /** In this order. */
 export const uninstallStages = ['label', 'switch', 'units', 'artifacts'] as const;
@@ -63,6 +64,7 @@ async function uninstallStagesOf(
     switch: () => switchBack(machine, steps, { options, record, find, healthz }),
     units: async () => {
       await refuseInUse(machine, await find(), steps.dryRun);
+      if (!steps.dryRun) await forgetUpgrade(machine);
       await removeUnits(machine, steps, record);
     },
     artifacts: () => removeArtifacts(machine, steps, record),
@@ -101,7 +103,7 @@ async function switchBack(machine: Machine, steps: Steps, switching: SwitchingBa
   // Until here it would have been taken back, whatever had become of this process.
   if (!steps.dryRun) {
     for (const mark of [marks.unconfirmed, marks.reverting]) files.remove(mark);
-    await disarm(machine);
+    await disarm(machine, revert);
   }
   const kubelet = await find();
   if (kubelet === undefined) {

@@ -4,11 +4,11 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Test } from 'tap';
+import type { Asks } from '../../src/install/asks.js';
 import { NoVersionError } from '../../src/install/cri-version.js';
 import type { Machine, Ran } from '../../src/install/machine.js';
 import { NodeFiles } from '../../src/install/node-files.js';
 import { Steps } from '../../src/install/steps.js';
-import type { Asks } from '../../src/install/switch.js';
 
 export const containerd = '/run/containerd/containerd.sock';
 export const kubeletUnit = `# /usr/lib/systemd/system/kubelet.service
@@ -16,6 +16,8 @@ export const kubeletUnit = `# /usr/lib/systemd/system/kubelet.service
 ExecStart=/usr/bin/kubelet --config=/var/lib/kubelet/config.yaml
 `;
 export const kubeletConfig = 'apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nmaxPods: 20\n';
+
+const bundle = '/opt/holdfast/lib/holdfast.mjs';
 
 export class FakeNode {
   readonly folder: string;
@@ -95,6 +97,11 @@ export class FakeNode {
     };
   }
 
+  /** A bundle of a test says its version and no more. */
+  #versionIn(file: string): string {
+    return `${this.files.text(file) || '0.1.0'}\n`;
+  }
+
   #run(command: string, args: readonly string[]): Ran {
     this.ran.push(command);
     this.onCommand(command);
@@ -113,7 +120,11 @@ export class FakeNode {
     if (command === 'systemctl --version') return ok('systemd 252 (252)\n');
     if (command.startsWith('systemctl is-enabled'))
       return ok(`${this.states.get(unit)?.UnitFileState ?? 'disabled'}\n`);
-    if (command.startsWith('/opt/holdfast/bin/holdfast --version')) return ok('0.1.0\n');
+    if (command.startsWith('/opt/holdfast/bin/holdfast --version')) return ok(this.#versionIn(bundle));
+    if (command.endsWith('.mjs --version')) return ok(this.#versionIn(args[0] ?? ''));
+    if (command.startsWith('env ')) {
+      return { code: 1, stdout: '', stderr: 'holdfast: --listen: cannot make the directory /proc/holdfast\n' };
+    }
     if (command.startsWith('/opt/holdfast/bin/node --version')) return ok('v24.1.0\n');
     if (command.includes('kubelet') && command.includes('--version')) return ok('Kubernetes v1.36.2\n');
     return ok();

@@ -78,6 +78,33 @@ for (const [what, said, trouble] of troubles) {
   });
 }
 
+const losses: [what: string, said: RegExp, lose: (node: FakeNode) => void][] = [
+  ['is bypassed', /bypassed: now why/, (node) => node.write('/run/holdfast/bypassed', 'now why')],
+  [
+    'has failed',
+    /holdfast.service has failed \(exit-code\)/,
+    (node) => node.states.set('holdfast.service', { ...running, ActiveState: 'failed', Result: 'exit-code' }),
+  ],
+  [
+    'has lost its socket',
+    /holdfast.socket is failed: nobody listens/,
+    (node) => node.states.set('holdfast.socket', { ActiveState: 'failed', LoadState: 'loaded' }),
+  ],
+];
+for (const [what, said, lose] of losses) {
+  t.test(`a kubelet is taken back as soon as Holdfast ${what}, not when the time is over`, async (t) => {
+    const node = await ready(t);
+    const go = node.onCommand;
+    node.onCommand = (command) => {
+      go(command);
+      if (command.startsWith('systemctl --no-block restart')) lose(node);
+    };
+    await t.rejects(doInstall(node, { confirmWithinMs: 600_000 }), { name: 'RevertedError', message: said });
+    t.equal(node.read(file), kubeletConfig);
+    t.ok(node.nowMs < 10_000, `after ${node.nowMs} ms`);
+  });
+}
+
 t.test('nothing is changed where there would be no way back', async (t) => {
   const node = await ready(t);
   node.states.delete('holdfast-revert.timer');

@@ -16,8 +16,15 @@ const units = (node: FakeNode) =>
   installUnits(
     node.machine,
     node.steps,
-    { runtime: containerd, kubeletUnit: 'kubelet.service', folder: `${node.folder}/given` },
-    node.asks.version,
+    {
+      runtime: containerd,
+      kubeletUnit: 'kubelet.service',
+      folder: `${node.folder}/given`,
+      kubelet: undefined,
+      confirmWithinMs: 20_000,
+      retryAfterMs: 0,
+    },
+    node.asks,
   );
 
 t.test('units that an interrupted run has written are loaded by the next', async (t) => {
@@ -51,8 +58,28 @@ t.test('a bypass by hand is left to whoever began it, one after a failure is end
     if (command === 'systemctl start holdfast.service') node.files.remove('/run/holdfast/bypassed');
   };
   await units(node);
-  t.ok(node.ran.includes('systemctl start holdfast.service'));
   t.ok(readRecord(node.files)?.startedWith);
+
+  node.write('/run/holdfast/bypassed', '2026-01-02T03:04:05Z holdfast.service failed\n');
+  node.ran.length = 0;
+  await units(node);
+  // In another order systemd closes the socket on the reset, also where no file is new.
+  const steps = ['daemon-reload', 'reset-failed holdfast.service', 'start holdfast.service'];
+  const at = steps.map((step) => node.ran.lastIndexOf(`systemctl ${step}`));
+  t.ok(
+    at.every((place, n) => place >= 0 && place > (at[n - 1] ?? -1)),
+    at.join(),
+  );
+});
+
+t.test('a Holdfast that is lost is not waited for until the time is over', async (t) => {
+  const node = await ready(t);
+  node.answering.delete('/run/holdfast/holdfast.sock');
+  node.onCommand = (command) => {
+    if (command === 'systemctl restart holdfast.service') node.write('/run/holdfast/bypassed', 'now why');
+  };
+  await t.rejects(units(node), { name: 'Refusal', message: /bypassed: now why/ });
+  t.ok(node.nowMs < 2_000, `after ${node.nowMs} ms`);
 });
 
 t.test('a file that cannot be written is named, and leaves nothing behind', async (t) => {
