@@ -3,7 +3,9 @@ import type { Stats } from 'node:fs';
 import { parse } from 'yaml';
 import type { HoldfastConfig } from '../config/config.js';
 import { parseDuration } from '../config/kinds.js';
+import { configOption, environmentName, options } from '../config/options.js';
 import { resolveConfig } from '../config/resolve.js';
+import { unknownVariables } from '../config/unknown-variables.js';
 import { type Asks, nodeAsks } from '../install/asks.js';
 import { shownFault } from '../install/cri-version.js';
 import { freeBytes, hasSocketProxy, mebibytes, neededBytes } from '../install/host-check.js';
@@ -16,7 +18,9 @@ import { holdfastEndpoint, paths } from '../install/paths.js';
 import { runtimeThere } from '../install/platform.js';
 import { readRecord } from '../install/record.js';
 import { marks } from '../install/revert-script.js';
+import { rollback } from '../install/rollback-script.js';
 import { unitState } from '../install/systemctl.js';
+import { type ServiceStart, serviceStart, valuesOf, variableOf } from '../install/unit-environment.js';
 import type { Finding } from './finding.js';
 
 export interface CheckOptions {
@@ -31,12 +35,21 @@ const listsWithinMs = 6_000;
 const defaultRequestTimeoutMs = 120_000;
 const leastNode = { major: 20, minor: 19 };
 
+/** Of the unit: EnvironmentFile=. */
+const environmentFile = '/etc/default/holdfast';
+/** Names of options by those of their variables. */
+const knownVariables: ReadonlyMap<string, string> = new Map(
+  [...Object.values(options), configOption].map(({ name }) => [environmentName(name), name]),
+);
+
 /** What a check sees of the node. */
 interface Scene {
   readonly machine: Machine;
   readonly asks: Asks;
   readonly runtime: string | undefined;
   readonly kubelet: Kubelet | undefined;
+  /** What holdfast.service starts Holdfast with. */
+  readonly start: ServiceStart;
   /** Of Holdfast, whole and checked; undefined where there is none, or none that is accepted. */
   readonly config: HoldfastConfig | undefined;
   readonly isInstalled: boolean;
@@ -44,35 +57,53 @@ interface Scene {
 }
 
 type Found = Omit<Finding, 'group' | 'name'>;
-type Check = (scene: Scene) => Found | undefined | Promise<Found | undefined>;
+/** What fails where another check has found the reason for it: not said, and as good a reason for others. */
+const consequence = 'consequence';
+type Look = (
+  scene: Scene,
+  failed: ReadonlySet<string>,
+) => Found | undefined | typeof consequence | Promise<Found | undefined | typeof consequence>;
 
 const ok = (text: string): Found => ({ level: 'ok', text });
 const warn = (text: string, remedy: string): Found => ({ level: 'warn', text, remedy });
 const fail = (text: string, remedy: string): Found => ({ level: 'fail', text, remedy });
 
-const checks: readonly [Finding['group'], string, Check][] = [
-  ['runtime', 'runtime-version', runtimeVersion],
-  ['holdfast', 'installed', installed],
-  ['holdfast', 'program', program],
-  ['holdfast', 'config', config],
-  ['holdfast', 'service', service],
-  ['holdfast', 'socket-unit', socketUnit],
-  ['holdfast', 'watchdog', watchdog],
-  ['holdfast', 'bypass', bypass],
-  ['holdfast', 'socket', socket],
-  ['holdfast', 'version-through', versionThrough],
-  ['kubelet', 'kubelet', kubeletWell],
-  ['kubelet', 'endpoint', endpoint],
-  ['kubelet', 'process', runningEndpoint],
-  ['kubelet', 'lists', lists],
-  ['kubelet', 'confirmed', confirmed],
-  ['kubelet', 'deadline', deadline],
-  ['kubelet', 'crio-stats', crioStats],
-  ['node', 'pressure', pressure],
-  ['node', 'crictl', crictl],
-  ['node', 'node-problem-detector', problemDetector],
-  ['node', 'socket-proxy', socketProxy],
-  ['node', 'disk', disk],
+interface Check {
+  readonly group: Finding['group'];
+  readonly name: string;
+  readonly look: Look;
+  /** Checks without whose success there is nothing to look at. */
+  readonly after?: readonly string[];
+}
+
+/** Without them nothing comes through Holdfast. */
+const way = ['runtime-version', 'service', 'socket-unit', 'socket'];
+
+const checks: readonly Check[] = [
+  { group: 'runtime', name: 'runtime-version', look: runtimeVersion },
+  { group: 'holdfast', name: 'installed', look: installed },
+  { group: 'holdfast', name: 'program', look: program },
+  { group: 'holdfast', name: 'config', look: config },
+  { group: 'holdfast', name: 'environment', look: environment },
+  { group: 'holdfast', name: 'bypass', look: bypass },
+  { group: 'holdfast', name: 'service', look: service, after: ['bypass'] },
+  { group: 'holdfast', name: 'upgrade', look: upgraded },
+  { group: 'holdfast', name: 'socket-unit', look: socketUnit },
+  { group: 'holdfast', name: 'watchdog', look: watchdog },
+  { group: 'holdfast', name: 'socket', look: socket, after: ['socket-unit'] },
+  { group: 'holdfast', name: 'version-through', look: versionThrough, after: way },
+  { group: 'kubelet', name: 'kubelet', look: kubeletWell, after: ['configuration'] },
+  { group: 'kubelet', name: 'confirmed', look: confirmed },
+  { group: 'kubelet', name: 'endpoint', look: endpoint, after: ['confirmed'] },
+  { group: 'kubelet', name: 'process', look: runningEndpoint },
+  { group: 'kubelet', name: 'lists', look: lists, after: [...way, 'version-through', 'kubelet', 'process', 'bypass'] },
+  { group: 'kubelet', name: 'deadline', look: deadline },
+  { group: 'kubelet', name: 'crio-stats', look: crioStats },
+  { group: 'node', name: 'pressure', look: pressure },
+  { group: 'node', name: 'crictl', look: crictl },
+  { group: 'node', name: 'node-problem-detector', look: problemDetector },
+  { group: 'node', name: 'socket-proxy', look: socketProxy },
+  { group: 'node', name: 'disk', look: disk },
 ];
 
 export async function check(machine: Machine, options: CheckOptions, asks: Asks = nodeAsks): Promise<Finding[]> {
@@ -86,8 +117,12 @@ export async function check(machine: Machine, options: CheckOptions, asks: Asks 
     const remedy = 'put it right: the kubelet does not start with it';
     found.push({ group: 'kubelet', name: 'configuration', ...fail(error.message, remedy) });
   }
-  const [config] = holdfastConfig(machine);
-  const told = configuredRuntime(files.text(paths.config)) ?? (readRecord(files)?.runtime || undefined);
+  const start = await serviceStart(machine);
+  const [config] = holdfastConfig(machine, start);
+  const told =
+    socketOf(variableOf(start, 'runtime')?.value ?? '') ??
+    configuredRuntime(files.text(paths.config)) ??
+    (readRecord(files)?.runtime || undefined);
   const isBehind = kubelet !== undefined && isSameEndpoint(kubelet.setup.endpoint, holdfastEndpoint);
   const used = kubelet === undefined || isBehind ? undefined : socketOf(kubelet.setup.endpoint);
   const scene: Scene = {
@@ -95,23 +130,46 @@ export async function check(machine: Machine, options: CheckOptions, asks: Asks 
     asks,
     runtime: options.runtime ?? told ?? used ?? runtimeThere(files),
     kubelet,
+    start,
     config,
     isInstalled: files.has(`${paths.units}/holdfast.service`) || files.has(paths.launcher),
     isBehind,
   };
-  for (const [group, name, look] of checks) {
-    const finding = await look(scene);
-    if (finding !== undefined) found.push({ group, name, ...finding });
+  const failed = new Set(found.map(({ name }) => name));
+  for (const { group, name, look, after = [] } of checks) {
+    if (after.some((other) => failed.has(other))) continue;
+    const finding = await look(scene, failed);
+    if (finding === consequence || finding?.level === 'fail') failed.add(name);
+    if (finding !== undefined && finding !== consequence) found.push({ group, name, ...finding });
   }
-  const order = [...new Set(checks.map(([group]) => group))];
+  const order = [...new Set(checks.map(({ group }) => group))];
   return found.sort((a, b) => order.indexOf(a.group) - order.indexOf(b.group));
 }
 
-function holdfastConfig({ files }: Machine): [config: HoldfastConfig | undefined, fault: string | undefined] {
+/** As the service would have it. */
+function holdfastConfig(
+  { files }: Machine,
+  start: ServiceStart,
+): [config: HoldfastConfig | undefined, fault: string | undefined] {
+  const { config: file, ...argv } = start.argv;
+  const read = file === undefined ? {} : { config: files.real(file) };
+  const listen = argv.listen ?? variableOf(start, 'listen')?.value ?? settingsIn(files.text(file ?? '')).get('listen');
+  // Where nothing says another one it is the socket that systemd passes.
+  const passed = listen === undefined ? paths.socket : undefined;
   try {
-    return [resolveConfig({ argv: { config: files.real(paths.config) }, env: {} }), undefined];
+    return [resolveConfig({ argv: { ...argv, ...read }, env: valuesOf(start), passed }), undefined];
   } catch (error) {
     return [undefined, error instanceof Error ? error.message : String(error)];
+  }
+}
+
+/** @param text Of a configuration. @returns As written; nothing where it cannot be read, which another check says. */
+function settingsIn(text: string | undefined): ReadonlyMap<string, string> {
+  try {
+    const settings: unknown = parse(text ?? '', { schema: 'failsafe' });
+    return new Map(Object.entries(settings ?? {}).map(([name, value]) => [name, String(value)]));
+  } catch {
+    return new Map();
   }
 }
 
@@ -139,7 +197,7 @@ function installed({ isInstalled }: Scene): Found | undefined {
 
 async function program({ machine, isInstalled }: Scene): Promise<Found | undefined> {
   if (!isInstalled) return undefined;
-  const again = 'holdfast install --stage artifacts';
+  const again = 'holdfast install --stage artifacts,units';
   const ran = await machine.run(paths.launcher, ['--version']);
   if (ran.code !== 0) return fail(`${paths.launcher} does not run: ${ran.stderr.trim().split('\n')[0]}`, again);
   const node = (await machine.run(paths.node, ['--version'])).stdout.trim();
@@ -150,35 +208,87 @@ async function program({ machine, isInstalled }: Scene): Promise<Found | undefin
   return isOld ? fail(text, `install a Node of 20.19 or later: ${again} --node FILE`) : ok(text);
 }
 
-function config({ machine, isInstalled, runtime }: Scene): Found | undefined {
+function config({ machine, isInstalled, runtime, start }: Scene): Found | undefined {
   if (!isInstalled) return undefined;
-  const [read, fault] = holdfastConfig(machine);
+  const [read, fault] = holdfastConfig(machine, start);
+  const place = (option: string) => variableOf(start, option)?.file ?? paths.config;
   if (read === undefined)
     return fail(`${paths.config}: ${fault}`, `put that right, then systemctl restart holdfast.service`);
   if (read.listen !== paths.socket) {
     return fail(
-      `${paths.config} says listen ${read.listen}, and the kubelet is told ${paths.socket}`,
+      `${place('listen')} says listen ${read.listen}, and the kubelet is told ${paths.socket}`,
       `set listen: ${paths.socket}, then systemctl restart holdfast.service`,
     );
   }
   if (runtime !== undefined && socketOf(read.runtime) !== socketOf(runtime)) {
     return fail(
-      `${paths.config} says runtime ${read.runtime}, and the runtime is at ${runtime}`,
+      `${place('runtime')} says runtime ${read.runtime}, and the runtime is at ${runtime}`,
       `set runtime: ${runtime}, then systemctl restart holdfast.service`,
     );
   }
   return ok(`${paths.config} is accepted`);
 }
 
-async function service({ machine, isInstalled }: Scene): Promise<Found | undefined> {
+/** A variable beats the file, and nobody who reads that sees it. */
+function environment({ machine, isInstalled, start }: Scene): Found | undefined {
+  if (!isInstalled) return undefined;
+  const file = start.argv[configOption.name];
+  const settings = settingsIn(file === undefined ? undefined : machine.files.text(file));
+  const unknown = new Map(unknownVariables(valuesOf(start)).map(({ variable, nearest }) => [variable, nearest]));
+  const said: string[] = [];
+  for (const { name, value, file: place, isOfFile } of start.variables) {
+    if (value === '' || !(unknown.has(name) || knownVariables.has(name))) continue;
+    const option = knownVariables.get(name) ?? '';
+    const inFile = settings.get(option);
+    const nearest = unknown.get(name);
+    if (unknown.has(name)) {
+      const meant = nearest === undefined ? '' : ` (did you mean ${nearest}?)`;
+      said.push(`${name} in ${place} is no option of Holdfast${meant}`);
+    } else if (start.argv[option] !== undefined) {
+      said.push(`${name} in ${place} has no effect: the unit's command line has --${option}`);
+    } else if (inFile !== undefined && inFile !== value) {
+      said.push(`${name}=${value} in ${place} beats ${option}: ${inFile} in ${file}`);
+    } else if (option === options.runtime.name && !isOfFile) {
+      said.push(`${name}=${value} in ${place} is not known to the bypass, which goes elsewhere`);
+    }
+  }
+  if (said.length > 0) {
+    return warn(
+      said.join('; '),
+      `set each option in one place, ${paths.config} or ${environmentFile}, then systemctl restart holdfast.service`,
+    );
+  }
+  const count = start.variables.filter(({ name, value }) => value !== '' && knownVariables.has(name)).length;
+  return count === 0 ? undefined : ok(`options in the environment of holdfast.service: ${count}`);
+}
+
+/** The way back from an upgrade, and what it has come to. */
+function upgraded({ machine: { files } }: Scene): Found | undefined {
+  if (files.has(rollback.pending) || files.has(rollback.undoing)) {
+    return warn('an upgrade of Holdfast is not confirmed, and will be taken back', 'holdfast install waits for it');
+  }
+  const [time, , version] = files.text(rollback.undone)?.trim().split(' ') ?? [];
+  if (time === undefined) return undefined;
+  return warn(
+    `the upgrade to Holdfast ${version ?? ''} was taken back (${time}): it did not do well`,
+    'journalctl -u holdfast.service before that time says why; then holdfast install',
+  );
+}
+
+async function service(
+  { machine, isInstalled }: Scene,
+  failed: ReadonlySet<string>,
+): Promise<Found | undefined | typeof consequence> {
   if (!isInstalled) return undefined;
   const unit = 'holdfast.service';
   const state = await unitState(machine, unit, 'ActiveState', 'SubState', 'Result', 'NRestarts', 'UnitFileState');
   if (state.ActiveState !== 'active') {
+    if (failed.has('program') || failed.has('config')) return consequence;
     const text = `${unit} is ${state.ActiveState || 'not there'} (${state.SubState}, ${state.Result})`;
-    const why = `journalctl -u ${unit} says why`;
-    // systemd 252 closes the socket when a service that has reached its start limit is reset while another one has that socket.
-    return fail(text, isBypassed(machine) ? why : `${why}; systemctl reset-failed ${unit}; systemctl start ${unit}`);
+    return fail(
+      text,
+      `journalctl -u ${unit} says why; systemctl daemon-reload; systemctl reset-failed ${unit}; systemctl start ${unit}`,
+    );
   }
   if (state.UnitFileState !== 'enabled' && state.UnitFileState !== 'static') {
     return warn(`${unit} runs, and is ${state.UnitFileState}: it does not start at boot`, `systemctl enable ${unit}`);
@@ -268,12 +378,20 @@ async function versionThrough({ machine, asks, isInstalled, runtime }: Scene): P
   }
 }
 
-async function kubeletWell({ machine, asks, kubelet }: Scene): Promise<Found> {
+async function kubeletWell(
+  { machine, asks, kubelet, isBehind }: Scene,
+  failed: ReadonlySet<string>,
+): Promise<Found | typeof consequence> {
   if (kubelet === undefined) {
     return warn('no unit of a kubelet is to be seen', 'name it if there is one: --kubelet-unit');
   }
   const { unit } = kubelet.sources;
   const { trouble } = await kubeletHealth(machine, unit, kubelet.setup.config, asks.healthz);
+  const { ActiveState } = await unitState(machine, unit, 'ActiveState');
+  // One that is started again and again, or not healthy, misses its runtime; one that does not run at all was stopped.
+  const misses =
+    failed.has('runtime-version') || (isBehind && [...way, 'version-through'].some((name) => failed.has(name)));
+  if (trouble !== undefined && misses && ['active', 'activating'].includes(ActiveState)) return consequence;
   return trouble === undefined
     ? ok(`${unit} is well`)
     : fail(`the kubelet is not well: ${trouble}`, `journalctl -u ${unit}`);
@@ -318,8 +436,6 @@ async function runningEndpoint({ machine, kubelet }: Scene): Promise<Found | und
 
 async function lists({ machine, asks, isInstalled, isBehind }: Scene): Promise<Found | undefined> {
   if (!isInstalled || !isBehind) return undefined;
-  // What is not running tells nothing, and the service's own finding says so.
-  if ((await unitState(machine, 'holdfast.service', 'ActiveState')).ActiveState !== 'active') return undefined;
   const before = await asks.lists(machine);
   if (before === undefined) {
     return warn(
