@@ -1,8 +1,8 @@
 /** `install`, `check` and `uninstall` under a real systemd, with something like a kubelet in each of the usual layouts. */
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { skipFor } from './support/programs.js';
 import { missingSystemd, repositoryInside } from './support/systemd.js';
-import { type NodeOptions, startNode } from './support/systemd-node.js';
+import { type NodeOptions, type SystemdNode, startNode } from './support/systemd-node.js';
 import { until } from './support/until.js';
 
 // They wait more than they work.
@@ -123,4 +123,144 @@ t.test('a reboot before the switch is confirmed brings the kubelet back', { skip
   await until('it is back', async () => (await node.dialled()) === '/run/containerd/containerd.sock', 30_000);
   await until('it is well', () => node.isWell());
   t.match(node.read('/var/lib/holdfast/reverted'), /^\d{4}-/);
+});
+
+/** Of another version, which does what comes before it serves. */
+const other = (version: string, first = '') => `import { existsSync } from 'node:fs';
+import { main } from '${repositoryInside}/dist/cli.js';
+if (process.argv[2] === '--version') {
+  console.log('${version}');
+  process.exit(0);
+}
+${first}
+process.exit(await main(process.argv.slice(2)));
+`;
+
+const versions = {
+  '/opt/test/shipped.mjs': '',
+  '/opt/test/newer.mjs': other('9.9.1'),
+  // Nobody can see whether the kubelet comes through it.
+  '/opt/test/silent.mjs': other(
+    '9.9.1',
+    "if (process.argv[2] === 'serve') process.argv.push('--admin=/run/holdfast/x.sock');",
+  ),
+  '/opt/test/broken.mjs': other('9.9.2', "if (existsSync('/var/lib/holdfast/upgrading')) process.exit(1);"),
+};
+const upgradable: NodeOptions = { ...configDir, files: { ...configDir.files, ...versions } };
+
+/** Has this program installed from now on. */
+const give = (node: SystemdNode, name: string) => node.run('cp', `/opt/test/${name}.mjs`, '/opt/test/holdfast.mjs');
+const mainPid = async (node: SystemdNode, unit: string) =>
+  (await node.run('systemctl', 'show', '--value', '--property=MainPID', unit)).output.trim();
+const versionOf = async (node: SystemdNode) =>
+  (await node.run('/opt/holdfast/bin/holdfast', '--version')).output.trim();
+
+/** A node with the program that is shipped, behind which its kubelet is. */
+async function installed(t: Test): Promise<SystemdNode> {
+  const node = await startNode(t, upgradable);
+  await until('the kubelet is well', () => node.isWell());
+  await node.run('cp', '/opt/test/holdfast.mjs', '/opt/test/shipped.mjs');
+  const installed = await node.install('--confirm-within=60s');
+  t.match(installed, { code: 0 }, installed.output);
+  return node;
+}
+
+t.test(
+  'an upgrade and a downgrade are confirmed, and a broken one is taken back and costs no kubelet',
+  { skip },
+  async (t) => {
+    const node = await installed(t);
+    const shipped = await versionOf(node);
+    const kubelet = await mainPid(node, 'kubelet.service');
+
+    await give(node, 'newer');
+    const before = await mainPid(node, 'holdfast.service');
+    await node.run('sh', '-c', 'cp /etc/holdfast.yaml /run/kept && echo "hold-tll: 5m" >>/etc/holdfast.yaml');
+    const refused = await node.install();
+    t.match(
+      refused,
+      { code: 1, output: /refuses its configuration: unknown key "hold-tll" in \/etc\/holdfast.yaml/ },
+      refused.output,
+    );
+    t.equal(await versionOf(node), shipped);
+    t.equal(await mainPid(node, 'holdfast.service'), before, 'nothing was restarted');
+    await node.run('cp', '/run/kept', '/etc/holdfast.yaml');
+
+    const upgraded = await node.install();
+    t.match(upgraded, { code: 0, output: new RegExp(`confirmed: Holdfast ${shipped} → 9\\.9\\.1`) }, upgraded.output);
+    t.equal(await versionOf(node), '9.9.1');
+
+    await give(node, 'broken');
+    const startedMs = Date.now();
+    const broken = await node.install('--confirm-within=10m');
+    t.comment(`taken back after ${Date.now() - startedMs} ms`);
+    t.match(
+      broken,
+      {
+        code: 1,
+        output:
+          /9\.9\.2 did not do well \(.*(?:bypassed|has failed).*Holdfast 9\.9\.1 is in its place again and answers/,
+      },
+      broken.output,
+    );
+    t.equal(await versionOf(node), '9.9.1');
+    t.notOk(node.read('/run/holdfast/bypassed'));
+    t.notMatch((await node.run('ls', '/etc/systemd/system')).output, /rollback/);
+    const checked = await node.holdfast('check');
+    t.match(checked, { code: 0, output: /the upgrade to Holdfast 9\.9\.2 was taken back/ }, checked.output);
+
+    await give(node, 'shipped');
+    const downgraded = await node.install();
+    t.match(
+      downgraded,
+      { code: 0, output: new RegExp(`confirmed: Holdfast 9\\.9\\.1 → ${shipped}`) },
+      downgraded.output,
+    );
+
+    const dropIn = '/etc/systemd/system/holdfast.service.d/50-test.conf';
+    const lines = '[Service]\\nExecStartPre=/usr/bin/test ! -e /run/broken\\n';
+    await node.run(
+      'sh',
+      '-c',
+      `mkdir -p /etc/systemd/system/holdfast.service.d && printf '${lines}' >${dropIn} && touch /run/broken`,
+    );
+    await node.run('systemctl', 'daemon-reload');
+    await node.run('systemctl', 'kill', '--signal=KILL', 'holdfast.service');
+    await until('it is bypassed', () => node.read('/run/holdfast/bypassed') !== undefined, 30_000);
+    await node.run('rm', '/run/broken');
+    const socket = async () => (await node.run('stat', '--format=%i', ours)).output;
+    const bypassed = await socket();
+    const mended = await node.install();
+    t.match(mended, { code: 0, output: /done +holdfast.service started/ }, mended.output);
+    t.notOk(node.read('/run/holdfast/bypassed'));
+    t.equal(await socket(), bypassed, 'the socket of the bypass stays');
+    t.equal(await mainPid(node, 'kubelet.service'), kubelet, 'the kubelet was never restarted');
+    t.ok(await node.isWell());
+  },
+);
+
+t.test('an upgrade whose installer is killed is taken back by the timer, and by a reboot', { skip }, async (t) => {
+  const node = await installed(t);
+  const shipped = await versionOf(node);
+  const runsNewer = async () =>
+    (await mainPid(node, 'holdfast.service')) !== before && (await versionOf(node)) === '9.9.1';
+  let before = await mainPid(node, 'holdfast.service');
+  await give(node, 'silent');
+  const installer = node.installing('--confirm-within=8s');
+  const isOver = () => node.read('/var/lib/holdfast/rolled-back') !== undefined;
+  await until('the newer one is in its place', async () => isOver() || runsNewer(), 60_000);
+  installer.kill('SIGKILL');
+  await until('it is taken back', isOver, 30_000);
+  await until('the older one runs', async () => (await mainPid(node, 'holdfast.service')) !== '0', 30_000);
+  t.equal(await versionOf(node), shipped);
+
+  before = await mainPid(node, 'holdfast.service');
+  node.installing('--confirm-within=10m');
+  await until('the newer one is in its place again', runsNewer, 60_000);
+  await node.powerOff();
+  await node.boot();
+  await until('it is taken back at the boot', isOver, 30_000);
+  await until('the kubelet is well', () => node.isWell(), 30_000);
+  t.equal(await versionOf(node), shipped);
+  t.equal(await node.dialled(), ours);
 });
