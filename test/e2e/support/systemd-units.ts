@@ -57,6 +57,6 @@ export async function start({ systemd }: Node): Promise<void> {
 }
 
 export async function kill(systemd: Systemd, signal: NodeJS.Signals): Promise<void> {
-  const pid = await until('the service runs', () => systemd.mainPid(service));
+  const pid = await until('the service runs', async () => (await systemd.mainPid(service)) || undefined);
   process.kill(pid, signal);
 }
