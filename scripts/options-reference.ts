@@ -19,7 +19,7 @@ ${surfaces.map(({ name, describe }) => `- [\`holdfast ${name}\`](#holdfast-${nam
 ${surfaces.map((surface) => (surface.name === 'serve' ? serveSection(surface) : section(surface))).join('\n')}`;
 }
 
-function serveSection({ name, describe }: Surface): string {
+function serveSection({ name, describe, options: declared }: Surface): string {
   const all = Object.values<Option<unknown>>(options);
   const groups = [...new Set(all.map(({ group }) => group))];
   const tables = groups.map(
@@ -40,6 +40,7 @@ units: \`250ms\`, \`90s\`, \`5m\`, \`1h30m\`. A socket is written \`unix:///run/
 refused, since the working directory of a service is \`/\`.
 
 - \`--${configOption.name}\`, \`${environmentName(configOption.name)}\`: ${plain(configOption.description)}. A key that is no option is an error.
+- \`--dry-run\`: ${plain(String(declared.get('dry-run')?.describe))}. Exit code 2: it is not.
 
 A variable that begins with \`HOLDFAST_\` and is no option is a warning in the log. Those that Kubernetes sets for services are passed over.
 

@@ -35,7 +35,7 @@ function loadedLater(
 /** In the order in which the help shows them. */
 export function commandsFor({ env, stdout }: Pick<Io, 'env' | 'stdout'>): readonly CommandModule[] {
   const commands: CommandModule[] = [
-    serveCommand(env),
+    serveCommand(env, stdout),
     loadedLater(
       'install',
       'Put Holdfast on this node and the kubelet behind it; it comes back by itself if it does not do well there',

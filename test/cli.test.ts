@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
@@ -148,4 +148,19 @@ t.test('a socket that cannot be listened on is one line on stderr and exit code 
   ]);
   t.equal(code, 1);
   t.match(stderr, /^holdfast: --listen: cannot listen on [^\n]*file: it is there and not a socket[^\n]*\n$/);
+});
+
+t.test('serve --dry-run says whether the configuration is understood, and serves nothing', async (t) => {
+  const config = join(directory, 'holdfast.yaml');
+  const dryRun = ['serve', '--dry-run', '--config', config];
+  writeFileSync(config, `runtime: ${runtime}\n`);
+  const understood = { code: 0, stdout: 'the configuration is understood\n', stderr: '' };
+  t.same(await run(dryRun), understood, 'a socket may be passed, so that none is missed');
+  writeFileSync(config, `runtime: ${runtime}\nlisten: ${listen}\n`);
+  t.same(await run(dryRun), understood);
+  t.notOk(existsSync(listen));
+  writeFileSync(config, `runtime: ${runtime}\nhold-tttl: 5m\n`);
+  t.match(await run(dryRun), { code: 2, stdout: '', stderr: /^holdfast: unknown key "hold-tttl"/ });
+  writeFileSync(config, `runtime: ${runtime}\nlisten: ${runtime}\n`);
+  t.match(await run(dryRun), { code: 2, stderr: /are the same socket/ });
 });

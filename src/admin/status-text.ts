@@ -29,7 +29,10 @@ function bypassText({ since, why }: Bypass, isServing: boolean): string {
   const reason = why === '' ? '' : `: ${why}`;
   if (isServing)
     return `BYPASSED${when} says the mark beside the socket${reason}. Holdfast answers all the same: it may be on its way back.`;
-  return `BYPASSED${when}${reason}. The kubelet talks to the runtime without Holdfast: this node is as if there were none.`;
+  const advice = why.endsWith(', exited 2')
+    ? ' Exit code 2: it does not understand its configuration; holdfast serve --dry-run --config /etc/holdfast.yaml says what of it.'
+    : '';
+  return `BYPASSED${when}${reason}. The kubelet talks to the runtime without Holdfast: this node is as if there were none.${advice}`;
 }
 
 function summaryLines(summary: Summary): string[] {

@@ -17,7 +17,10 @@ import { logOutput } from './log-output.js';
 /** Environment variables by name; those that a service manager set for this process alone are taken out. */
 export type Environment = Record<string, string | undefined>;
 
-export function serveCommand(env: Environment): CommandModule {
+export function serveCommand(
+  env: Environment,
+  stdout: { write(text: string): unknown } = process.stdout,
+): CommandModule {
   return {
     command: 'serve',
     describe: 'Stand between the kubelet and its container runtime',
@@ -31,6 +34,10 @@ export function serveCommand(env: Environment): CommandModule {
           ...('kind' in option ? { ...shownDefault(option), completions: option.kind.completions ?? nothing } : {}),
         });
       }
+      yargs.option('dry-run', {
+        type: 'boolean',
+        describe: 'Read the configuration, say whether it is understood, and do nothing',
+      });
       return yargs.epilogue(
         'Durations are written 250ms, 90s, 5m, 1h30m; sockets unix:///p, unix:p or /p. An option given here wins over ' +
           'its environment variable (--hold-ttl is HOLDFAST_HOLD_TTL, empty counts as not set), that over the config ' +
@@ -40,6 +47,11 @@ export function serveCommand(env: Environment): CommandModule {
       );
     },
     async handler(argv) {
+      if (argv['dry-run'] === true) {
+        resolveConfig({ argv, env, willBePassed: true });
+        stdout.write('the configuration is understood\n');
+        return;
+      }
       const passed =
         env.LISTEN_FDS === undefined
           ? undefined

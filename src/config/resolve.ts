@@ -13,6 +13,8 @@ export interface Sources {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Path of the socket that a service manager has passed: `listen`, which then is this one or left out. */
   readonly passed?: string | undefined;
+  /** One will be passed, and which is not known yet: nobody misses `listen`. */
+  readonly willBePassed?: boolean;
 }
 
 interface Given {
@@ -21,16 +23,18 @@ interface Given {
   readonly value: unknown;
 }
 
+/** Stands for one that is not known yet; the units' own, so that nobody has it for something else. */
+const anySocket = '/run/holdfast/holdfast.sock';
+
 /**
  * @returns Frozen and complete.
  * @throws {ConfigError} A value is refused or missing, a key of the file is unknown, or two values do not go together.
  */
 export function resolveConfig(sources: Sources): HoldfastConfig {
   const file = fileOf(sources);
+  const socket = sources.passed ?? (sources.willBePassed === true ? anySocket : undefined);
   const passed = (name: string) =>
-    name === options.listen.name && sources.passed !== undefined
-      ? { source: 'the passed socket', value: sources.passed }
-      : undefined;
+    name === options.listen.name && socket !== undefined ? { source: 'the passed socket', value: socket } : undefined;
   const config = Object.fromEntries(
     Object.entries(options).map(([key, option]: [string, Option<unknown>]) => {
       const given =

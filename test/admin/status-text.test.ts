@@ -57,6 +57,17 @@ t.test('whatever is long is cut or wrapped to 100 columns, and nothing moves the
   t.end();
 });
 
+t.test('a bypass after a configuration that was not understood says how to find what of it', (t) => {
+  const told = (why: string) =>
+    statusText({ bypass: { since: '', why }, summary: undefined, shown: [], problem: undefined, exitCode: 3 });
+  const ofFailure = told('holdfast.service failed: exit-code, exited 2').replaceAll('\n', ' ');
+  t.match(ofFailure, 'holdfast serve --dry-run --config /etc/holdfast.yaml');
+  for (const why of ['holdfast.service failed: exit-code, exited 1', 'started by hand']) {
+    t.notMatch(told(why), 'dry-run', why);
+  }
+  t.end();
+});
+
 t.test('what to do is told once', (t) => {
   const remedy = 'crictl rmp --force abc';
   const reserved = { by: 'abc', forMs: 1, tries: 1, wedged: true, remedy };

@@ -54,30 +54,40 @@ t.test('a crash in a storm of 100 pods costs one call', { skip }, async (t) => {
 
 t.test('a crash loop leads to the bypass, and the timer back', { skip }, async (t) => {
   const node = await startNode(t, {
-    [`${service}.d/50-test.conf`]: '[Unit]\nStartLimitIntervalSec=8\n[Service]\nWatchdogSec=0\n',
-    'holdfast-retry.timer.d/50-test.conf': '[Timer]\nOnActiveSec=\nOnActiveSec=9s\nOnUnitInactiveSec=1s\n',
+    [`${service}.d/50-test.conf`]: '[Service]\nWatchdogSec=0\n',
+    'holdfast-retry.timer.d/50-test.conf': '[Timer]\nOnActiveSec=\nOnActiveSec=4s\nOnUnitInactiveSec=1s\n',
   });
   const { systemd } = node;
   const runtime = await startRuntime(t, systemd);
   await start(node);
   const caller = await node.caller();
   await caller.seen();
+  const bypassedFrom = async (what: string, atMs: number) => {
+    await until('the bypass runs', () => isActive(systemd, bypass));
+    const tookMs = Date.now() - atMs;
+    t.comment(`${what}: bypassed after ${tookMs} ms`);
+    await costs(t, caller, what);
+  };
   install(systemd, 'exit 1');
   const killedMs = Date.now();
   await kill(systemd, 'SIGKILL');
-  await until('the bypass runs', () => isActive(systemd, bypass));
-  const tookMs = Date.now() - killedMs;
-  const looped = await untilAnswered(caller);
-  t.comment(`bypassed after ${tookMs} ms`, looped);
+  await bypassedFrom('a crash loop', killedMs);
   const [, time = '', why] = /^(\S+) (.+)\n$/.exec(fs.readFileSync(systemd.path(marker), 'utf8')) ?? [];
   t.ok(Math.abs(Date.parse(time) - killedMs) < 60_000, 'the marker says since when');
   t.equal(why, 'holdfast.service failed: exit-code, exited 1', 'and why');
   t.ok(await isActive(systemd, 'holdfast-retry.timer'));
 
+  const startedMs = Date.now();
+  await systemd.systemctl('start', service).catch(() => {});
+  await bypassedFrom('started by hand, and still broken', startedMs);
+  await systemd.systemctl('reset-failed', service);
+  await node.caller();
+  t.ok(await isActive(systemd, bypass), 'who forgets the failure leaves the bypass and its socket as they are');
+
   await until('it has been tried again in vain', () =>
     systemd.log.some((line) => line.includes('holdfast-retry.service')),
   );
-  t.ok(await isActive(systemd, bypass), 'what cannot say its version is not tried');
+  t.ok(await isActive(systemd, bypass), 'what cannot read its configuration is not tried');
   await caller.seen();
   install(systemd);
   await until('Holdfast is back', () => isActive(systemd, service), 60_000);
@@ -91,6 +101,52 @@ t.test('a crash loop leads to the bypass, and the timer back', { skip }, async (
   t.notOk(fs.existsSync(systemd.path(marker)));
   t.ok(runtime.process.exitCode === null);
 });
+
+t.test(
+  'a configuration that is not understood costs no call, and is tried only once it is mended',
+  { skip },
+  async (t) => {
+    const node = await startNode(t, {
+      [`${service}.d/50-test.conf`]: '[Service]\nWatchdogSec=0\n',
+      'holdfast-retry.timer.d/50-test.conf': '[Timer]\nOnActiveSec=\nOnActiveSec=500ms\nOnUnitInactiveSec=500ms\n',
+    });
+    const { systemd } = node;
+    await startRuntime(t, systemd);
+    await start(node);
+    const caller = await node.caller();
+    await caller.seen();
+    const config = fs.readFileSync(systemd.path('/etc/holdfast.yaml'), 'utf8');
+    systemd.writeFile('/etc/holdfast.yaml', `${config}hold-tttl: 5m\n`);
+    await t.rejects(systemd.systemctl('restart', service), /failed because the control process exited/);
+    await until('the bypass runs', () => isActive(systemd, bypass));
+    await costs(t, caller, 'not understood', 0);
+    t.match(fs.readFileSync(systemd.path(marker), 'utf8'), / failed: exit-code, exited 2\n$/);
+    const refusals = () => systemd.output().split('unknown key "hold-tttl"').length - 1;
+    // By the start, and by the looks of the timer.
+    await until('it has been looked at again and again', () => refusals() >= 3);
+    t.ok(await isActive(systemd, bypass));
+    t.equal((await caller.seen()).dials, 0, 'who is connected stays connected');
+    systemd.writeFile('/etc/holdfast.yaml', config);
+    await until('Holdfast is back', () => isActive(systemd, service));
+    t.same((await untilAnswered(caller)).failedDials, 0);
+  },
+);
+
+/** For how long a client waits for a connection to be served; a machine that is that busy costs calls. */
+const connectWindowMs = 5_000;
+
+/** Waits for the next answer, and looks at what came of the calls since it was asked last: of those in flight so many may have failed. */
+async function costs(t: Test, caller: GoCaller, what: string, mayFail = 1): Promise<void> {
+  const before = await caller.seen();
+  const after = await untilAnswered(caller);
+  const failed = [...before.failed, ...after.failed].map(({ text }) => text);
+  const longestMs = Math.max(before.longestMs, after.longestMs);
+  t.comment(`${what}: ${longestMs} ms without an answer; failed: ${failed.slice(0, 10).join(', ')}`);
+  const inFlight = failed.filter((text) => text === 'transport is closing');
+  t.ok(inFlight.length <= mayFail, `${what}: at most ${mayFail} of the calls in flight fail`);
+  t.ok(longestMs >= connectWindowMs || failed.length === inFlight.length, 'and no other');
+  t.equal(before.failedDials + after.failedDials, 0, 'no dial fails');
+}
 
 /** Waits for the next answer. @returns What came of the calls until then, since it was asked last. */
 async function untilAnswered(caller: GoCaller): Promise<Pick<CallerSeen, 'failed' | 'failedDials' | 'longestMs'>> {
