@@ -1,7 +1,7 @@
 /** `holdfast forget`: has a running Holdfast forget what it remembers of a pod, as far as that is safe. */
-import { AdminError, askAdminJson } from './client.js';
+import { askCreations, askForget } from './answers.js';
+import { AdminError } from './client.js';
 import { ofPod, podsIn } from './pods.js';
-import type { CreationsAnswer, ForgetAnswer } from './routes.js';
 import { exitCodes } from './status.js';
 
 export interface ForgetOptions {
@@ -19,7 +19,7 @@ export interface ForgetIo {
 /** @returns The exit code. */
 export async function runForget({ socket, pod, container }: ForgetOptions, io: ForgetIo): Promise<number> {
   try {
-    const { creations } = await askAdminJson<CreationsAnswer>(socket, '/debug/creations?delivered');
+    const { creations } = await askCreations(socket, true);
     const pods = podsIn(ofPod(creations, pod));
     const [uid, ...others] = pods.keys();
     if (uid === undefined) {
@@ -30,11 +30,7 @@ export async function runForget({ socket, pod, container }: ForgetOptions, io: F
       io.stderr.write(`holdfast: ${pod} is ${pods.size} pods; name one by its uid: ${[...pods.values()].join(', ')}\n`);
       return exitCodes.noSuchPod;
     }
-    const { results } = await askAdminJson<ForgetAnswer>(
-      socket,
-      '/debug/creations/forget',
-      JSON.stringify({ uid, container }),
-    );
+    const { results } = await askForget(socket, { uid, container });
     if (results.length === 0) {
       io.stderr.write(
         `holdfast: there is nothing of ${container === undefined ? `pod ${pod}` : `container ${container} of pod ${pod}`} to be forgotten\n`,

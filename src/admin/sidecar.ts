@@ -4,7 +4,8 @@
  */
 import type { Logger } from 'pino';
 import type { Clock } from '../clock.js';
-import { AdminError, askAdmin, askAdminJson, readBypass } from './client.js';
+import { askSummary } from './answers.js';
+import { AdminError, askAdmin, readBypass } from './client.js';
 import { type HttpEndpoint, type Routes, sendText, serveHttp, type Where } from './http.js';
 import type { Summary } from './routes.js';
 
@@ -86,7 +87,7 @@ export class Sidecar {
     const bypass = readBypass(admin);
     if (bypass !== undefined) return bypassedText(bypass);
     const summary = await this.#summary();
-    if (summary === undefined) return 'Holdfast does not answer';
+    if (summary === undefined) return 'Holdfast does not answer as this version expects it';
     if (kubeletCheckMs === 'off') return undefined;
     const behind = inPath(summary, kubeletCheckMs);
     if (behind === undefined) return 'no kubelet has both listed and asked for the status yet';
@@ -142,7 +143,7 @@ export class Sidecar {
 
   async #summary(): Promise<Summary | undefined> {
     try {
-      return await askAdminJson<Summary>(this.#options.admin, '/debug/summary');
+      return await askSummary(this.#options.admin);
     } catch {
       return undefined;
     }

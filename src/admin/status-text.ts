@@ -8,7 +8,8 @@ const columns = 100;
 const indent = '    ';
 const podColumns = 50;
 
-const things = { podSandbox: 'pod sandbox', container: 'container', start: 'start' } as const;
+/** A newer Holdfast may know of others. */
+const things: Readonly<Record<string, string>> = { podSandbox: 'pod sandbox', container: 'container', start: 'start' };
 
 export function statusText({ summary, shown, bypass, problem }: Look): string {
   const lines: string[] = [];
@@ -60,12 +61,12 @@ const heading = `  ${'POD'.padEnd(podColumns)} ${'WHAT'.padEnd(14)} ${'STATE'.pa
 
 function creationLines(creation: ReportedCreation): string[] {
   const { kind, container, attempt, waiters, stuck, stateForMs, waitsFor, next, queue, lastError, reserved } = creation;
-  const pod = creation.pod === undefined ? `? ${creation.id ?? ''}` : `${creation.namespace}/${creation.pod}`;
+  const pod = creation.pod === undefined ? `? ${creation.id ?? ''}` : `${creation.namespace ?? '?'}/${creation.pod}`;
   const name = container === undefined ? pod : `${pod}/${container}`;
   const number = attempt === undefined || attempt === 0 ? '' : ` #${attempt}`;
   const row = [
     `${stuck ? '!' : ' '} ${cut(name, podColumns).padEnd(podColumns)}`,
-    cut(`${things[kind]}${number}`, 14).padEnd(14),
+    cut(`${things[kind] ?? kind}${number}`, 14).padEnd(14),
     stateText(creation).padEnd(18),
     timeText(stateForMs).padEnd(7),
     waiters,

@@ -1,6 +1,7 @@
 /** `holdfast status`: why is my pod stuck? Asks a running Holdfast, once or again and again, and says what it is at. */
 import type { ReportedCreation } from '../proxy/creation-report.js';
-import { AdminError, askAdminJson, type Bypass, readBypass } from './client.js';
+import { askCreations } from './answers.js';
+import { AdminError, type Bypass, readBypass } from './client.js';
 import { ofPod } from './pods.js';
 import type { CreationsAnswer, Summary } from './routes.js';
 import { statusText } from './status-text.js';
@@ -59,7 +60,7 @@ export async function lookAt({ socket, pod }: Pick<StatusOptions, 'socket' | 'po
   const bypass = readBypass(socket);
   let answer: CreationsAnswer;
   try {
-    answer = await askAdminJson<CreationsAnswer>(socket, `/debug/creations${pod === undefined ? '' : '?delivered'}`);
+    answer = await askCreations(socket, pod !== undefined);
   } catch (error) {
     if (!(error instanceof AdminError)) throw error;
     const exitCode = bypass === undefined ? exitCodes.cannotAsk : exitCodes.bypassed;
