@@ -37,7 +37,14 @@ export async function openEndpoints(
     ...(metrics === undefined ? [] : [new Kept(() => metrics, publicRoutes(source), log, clock)]),
     ...(admin === undefined
       ? []
-      : [new Kept(() => ({ path: admin, gid: gidOf(adminGroup) }), debugRoutes(source, facts, logLevel), log, clock)]),
+      : [
+          new Kept(
+            () => ({ path: admin, gid: gidOf(adminGroup) }),
+            debugRoutes(source, facts, logLevel, clock),
+            log,
+            clock,
+          ),
+        ]),
   ];
   await Promise.all(kept.map((each) => each.open()));
   return {

@@ -1,6 +1,7 @@
 /** What the admin endpoint and the metrics endpoint answer. */
 import { pipeline } from 'node:stream/promises';
 import type { Registry } from 'prom-client';
+import type { Clock } from '../clock.js';
 import { count, duration } from '../config/kinds.js';
 import type { ReportedForget } from '../proxy/creation-report.js';
 import type { CreationsReport, LoadReport, Wanted } from '../proxy/inspection.js';
@@ -26,12 +27,11 @@ export interface Facts {
   readonly pid: number;
   readonly listen: string;
   readonly runtime: string;
-  readonly startedMs: number;
 }
 
 /** The answer to GET /debug/summary, and a part of that to GET /debug/creations. Durations in ms. */
-export interface Summary extends LoadReport, Omit<Facts, 'startedMs'> {
-  /** ISO 8601. */
+export interface Summary extends LoadReport, Facts {
+  /** ISO 8601, by the node's clock as it is now. */
   readonly startedAt: string;
   readonly uptimeMs: number;
   readonly connections: number;
@@ -76,16 +76,24 @@ export function publicRoutes({ registry, served }: Source): Routes {
   };
 }
 
-export function debugRoutes(source: Source, facts: Facts, logLevel: LogLevel, now: () => number = Date.now): Routes {
+/** @param clock Uptime is by this: a node's clock is set hours ahead or back, most often right after it has booted. */
+export function debugRoutes(
+  source: Source,
+  facts: Facts,
+  logLevel: LogLevel,
+  clock: Pick<Clock, 'now'>,
+  date: () => number = Date.now,
+): Routes {
+  const startedMs = clock.now();
   const profiles = new Profiles();
   const { inspection } = source.served;
   const summary = async (): Promise<Summary> => {
-    const { startedMs, ...more } = facts;
+    const uptimeMs = clock.now() - startedMs;
     const health = await source.served.runtimeHealth();
     return {
-      ...more,
-      startedAt: new Date(startedMs).toISOString(),
-      uptimeMs: now() - startedMs,
+      ...facts,
+      startedAt: new Date(date() - uptimeMs).toISOString(),
+      uptimeMs: Math.round(uptimeMs),
       connections: source.served.connections,
       runtimeAnswers: health.answers,
       runtimeSilence: health.answers ? null : health.why,

@@ -188,7 +188,7 @@ export async function serve(config: HoldfastConfig, { log, registry, start, host
     if (config.admin !== undefined || config.metrics !== undefined) {
       const { openEndpoints } = await import('../admin/endpoints.js');
       const { listen, runtime } = config;
-      const facts = { version, node: process.version, pid: process.pid, listen, runtime, startedMs: Date.now() };
+      const facts = { version, node: process.version, pid: process.pid, listen, runtime };
       endpoints = await openEndpoints(config, { log, clock: systemClock, registry, facts, served });
     }
     const signal = await stopped;
