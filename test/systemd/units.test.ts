@@ -130,6 +130,9 @@ t.test('the bypass finds a runtime whatever has become of the configuration', as
   t.equal(bypassed(t, 'runtime: "/run/crio/crio.sock" # ours\n'), '/run/crio/crio.sock');
   t.equal(bypassed(t, 'x', { HOLDFAST_RUNTIME: 'unix:/run/k3s.sock' }), '/run/k3s.sock');
   t.equal(bypassed(t, '{"runtime": "unix:///run/crio/crio.sock"}'), '/run/crio/crio.sock', 'JSON');
+  t.equal(bypassed(t, '\uFEFFruntime: /run/crio/crio.sock\r\n'), '/run/crio/crio.sock', 'as Windows writes it');
+  const twice = 'runtime: /run/containerd/containerd.sock\nhold-ttl: 5m\nruntime: /run/crio/crio.sock\n';
+  t.equal(bypassed(t, twice), '/run/crio/crio.sock', 'twice, which Holdfast does not understand');
   for (const [what, config] of [
     ['none', undefined],
     ['empty', ''],
