@@ -31,7 +31,7 @@ function bypassText({ since, why }: Bypass, isServing: boolean): string {
   if (isServing)
     return `BYPASSED${when} says the mark beside the socket${reason}. Holdfast answers all the same: it may be on its way back.`;
   const advice = why.endsWith(', exited 2')
-    ? ' Exit code 2: it does not understand its configuration; holdfast serve --dry-run --config /etc/holdfast.yaml says what of it.'
+    ? ' Exit code 2: it does not understand its configuration; holdfast serve --dry-run --config /etc/holdfast.yaml or journalctl -u holdfast.service says what of it.'
     : '';
   return `BYPASSED${when}${reason}. The kubelet talks to the runtime without Holdfast: this node is as if there were none.${advice}`;
 }
