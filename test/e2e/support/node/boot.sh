@@ -44,9 +44,7 @@ for file in /proc/sys /proc/sysrq-trigger; do [ ! -e "$file" ] || mount --bind "
 others() {
   while read -r _ place _; do
     case $place in
-      /proc | /run | /run/test | /tmp | /dev/shm | /sys/fs/cgroup*) ;;
-      # The copies, and what they hide: a mount of the machine below one of them is not reached by its path any more.
-      /etc | /etc/* | /opt | /opt/* | /usr/local | /usr/local/* | /var | /var/*) ;;
+      /proc | /run | /run/test | /tmp | /dev/shm | /etc | /etc/systemd/system | /opt | /usr/local | /var | /sys/fs/cgroup*) ;;
       *) printf '%b\n' "${place//\\/\\0}" ;;
     esac
   done </proc/self/mounts
