@@ -75,6 +75,7 @@ t.test('a crash loop leads to the bypass, and the timer back', { skip }, async (
   const [, time = '', why] = /^(\S+) (.+)\n$/.exec(fs.readFileSync(systemd.path(marker), 'utf8')) ?? [];
   t.ok(Math.abs(Date.parse(time) - killedMs) < 60_000, 'the marker says since when');
   t.equal(why, 'holdfast.service failed: exit-code, exited 1', 'and why');
+  t.equal(await systemd.show(service, 'ActiveState'), 'failed', 'by which install tells it from a bypass by hand');
   t.ok(await isActive(systemd, 'holdfast-retry.timer'));
 
   const startedMs = Date.now();
