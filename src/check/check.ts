@@ -330,7 +330,7 @@ function bypass({ machine, isInstalled }: Scene): Found | undefined {
   if (why !== undefined) {
     return fail(
       `Holdfast is bypassed, the node is as without it: ${why}`,
-      'journalctl -u holdfast.service says why it failed; two minutes after that, systemctl start holdfast.service ends the bypass',
+      'journalctl -u holdfast.service says why it failed; systemctl start holdfast.service ends the bypass',
     );
   }
   return isInstalled ? ok('Holdfast is not bypassed') : undefined;

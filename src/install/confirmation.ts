@@ -39,7 +39,7 @@ export async function waitUntilWell(
 }
 
 /**
- * Looks at Holdfast's own units, again and again. It is lost once it is bypassed: its start limit was reached. A service that has failed,
+ * Looks at Holdfast's own units, again and again. It is lost once it is bypassed: it has failed three times, or does not understand its configuration. A service that has failed,
  * or a socket on which nobody listens, may be so for a moment between two starts.
  */
 export function holdfastWatch(machine: Machine): () => Promise<Seen> {

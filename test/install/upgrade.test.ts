@@ -48,7 +48,7 @@ function comeUp(node: FakeNode): void {
   node.states.set(service, running);
 }
 
-/** Holdfast 1.0.0 runs and the kubelet is behind it. One whose version ends in `broken` reaches its start limit. */
+/** Holdfast 1.0.0 runs and the kubelet is behind it. One whose version ends in `broken` fails again and again, and is bypassed. */
 async function ready(t: Test): Promise<FakeNode> {
   const node = await installedNode(t);
   mkdirSync(`${node.folder}/given`);
