@@ -82,7 +82,7 @@ export const breaks: readonly Break[] = [
   {
     claim: 'a container whose waiter left while it was queued is not hidden',
     change: {
-      file: 'src/cache/creation-store.ts',
+      file: 'src/cache/creation-work.ts',
       text: 'if (waiters === 0) this.#lives.hide(creation);',
       by: "if (waiters === 0 && call.phase !== 'queued') this.#lives.hide(creation);",
       tests: ['test/cache/creation-life.test.ts'],
@@ -100,16 +100,16 @@ export const breaks: readonly Break[] = [
   {
     claim: 'the end of a container forgets its start by the full id only, not by a unique prefix',
     change: {
-      file: 'src/cache/start-store.ts',
-      text: 'const start = exact ?? onlyMatch(idOrPrefix, this.#inFlight, this.#past);',
-      by: 'const start = exact;',
+      file: 'src/cache/start-index.ts',
+      text: 'const start = this.find(idOrPrefix) ?? onlyMatch(idOrPrefix, this.#inFlight, this.#past);',
+      by: 'const start = this.find(idOrPrefix);',
       tests: ['test/cache/start-store.test.ts'],
     },
   },
   {
     claim: 'a higher attempt of a pod sandbox joins a lower one',
     change: {
-      file: 'src/cache/creation-store.ts',
+      file: 'src/cache/request-relation.ts',
       text: "return isHigher ? 'higher attempt of a pod sandbox' : 'lower attempt of a pod sandbox';",
       by: "return isHigher ? 'lower attempt of a pod sandbox' : 'lower attempt of a pod sandbox';",
       tests: ['test/cache/creation-life.test.ts'],
@@ -208,7 +208,7 @@ export const breaks: readonly Break[] = [
   {
     claim: 'resources that changed are not given',
     change: {
-      file: 'src/cache/creation-store.ts',
+      file: 'src/cache/creation-handover.ts',
       text: "if (subject !== undefined && resources !== '' && resources !== creation.resources) {",
       by: 'if (subject === undefined) {',
       tests: ['test/cache/resources.test.ts'],
@@ -280,19 +280,19 @@ export const breaks: readonly Break[] = [
   {
     claim: 'a creation that runs upstream is forgotten where an operator asks for it, and made a second time',
     change: {
-      file: 'src/cache/creation-store.ts',
+      file: 'src/cache/forget-by-hand.ts',
       text: "if (state === 'running') return { refused: 'running' };",
       by: '',
-      tests: ['test/cache/creation-view.test.ts'],
+      tests: ['test/cache/forget-by-hand.test.ts'],
     },
   },
   {
     claim: 'a start that keeps a second copy from being made is forgotten with what failed',
     change: {
-      file: 'src/cache/creation-store.ts',
+      file: 'src/cache/forget-by-hand.ts',
       text: "if (obstacle?.what === 'start') return { refused: 'start in the way' };",
       by: '',
-      tests: ['test/cache/creation-view.test.ts'],
+      tests: ['test/cache/forget-by-hand.test.ts'],
     },
   },
   {

@@ -162,7 +162,7 @@ export class CreationLives<Origin, Answer> {
   /**
    * Something went wrong with it in Holdfast itself: it is known no more, and what is or will be made of it is shown. Never throws.
    */
-  forget(creation: Creation<Origin, Answer>, error: unknown): void {
+  forgetAfterFault(creation: Creation<Origin, Answer>, error: unknown): void {
     this.#observer.faulted(creation, error);
     try {
       if (creation.state !== 'gone') this.become(creation, 'gone', 'fault');

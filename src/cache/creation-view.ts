@@ -82,29 +82,3 @@ export interface StartView {
   readonly place: QueuePlace | undefined;
   readonly hungSinceMs: number | undefined;
 }
-
-/** What becomes of a creation that is to be forgotten, so that the next request asks the runtime afresh. */
-export type ForgetResult =
-  /**
-   * - `dropped`: it was not begun, and nobody waited for it.
-   * - `tried now`: it paused after failures, or since its name was taken.
-   * - `removal begun`: a held container; it is removed after a look, as when nobody asks for it in time.
-   * - `memory dropped`: at the runtime nothing changes.
-   */
-  | { readonly did: 'dropped' | 'tried now' | 'removal begun' | 'memory dropped' }
-  /** It stays as it is. */
-  | {
-      readonly refused:
-        | 'running'
-        | 'waited for'
-        | 'removal in the way'
-        | 'start in the way'
-        | 'being answered'
-        | 'being removed';
-    };
-
-export type Forgotten = ForgetResult & {
-  readonly identity: Identity;
-  /** `failing`: nothing is under way or remembered but that it failed. */
-  readonly state: CreationState | 'failing';
-};

@@ -44,8 +44,8 @@ export class Creation<Origin, Answer> {
   /** Changed by the store alone, as creation-life.ts says. */
   state: CreationState = 'queued';
   made: Made<Answer> | undefined;
-  /** Digest of the resources that a container has been given. */
-  resources = '';
+  /** Digest of the resources that a container has been given, '' for none; undefined: another request has made it, with its own. */
+  resources: string | undefined = '';
   /** Keys of the fingerprints it answers to: its own, and those of other attempts that were given it. */
   keys: readonly string[] = [];
   /** The id under which the runtime already shows it, where it was seen before the runtime answered. */

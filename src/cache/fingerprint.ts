@@ -67,8 +67,6 @@ export interface ContainerFingerprint extends FingerprintBase {
   readonly kind: 'container';
   readonly identity: ContainerIdentity;
   readonly podSandboxId: string;
-  /** Attempt of the pod sandbox it is asked for in. */
-  readonly sandboxAttempt: number;
   /** Annotation io.kubernetes.container.hash: the kubelet's own mark of the container's spec. */
   readonly specHash: string;
   /** Relative to `logDirectory`. */
@@ -81,6 +79,11 @@ export interface ContainerFingerprint extends FingerprintBase {
 }
 
 export type Fingerprint = PodSandboxFingerprint | ContainerFingerprint;
+
+/** `resources` of the fingerprint; '' for a pod sandbox, too. */
+export function resourcesAskedFor(fingerprint: Fingerprint): string {
+  return fingerprint.kind === 'container' ? fingerprint.resources : '';
+}
 
 export interface FingerprintOptions {
   /** Keys of annotations of pod and container that differ between two tries without meaning anything. */
@@ -227,7 +230,6 @@ function readContainer<Reader extends MessageReader<Reader>>(message: Reader) {
     family,
     key: keyOf(family, identity),
     podSandboxId,
-    sandboxAttempt: pod.attempt,
     specHash: config.entry(containerConfig.annotations, annotations.specHash)?.toString() ?? '',
     logPath: config.bytes(containerConfig.logPath).toString(),
     logDirectory: logDirectoryOf(pod.config),

@@ -6,7 +6,7 @@ import type { Kind } from '../admin/metrics.js';
 import type { Creation } from '../cache/creation.js';
 import type { CreationStep } from '../cache/creation-lives.js';
 import type { Identity } from '../cache/fingerprint.js';
-import type { Start, StartStep } from '../cache/start-store.js';
+import type { Start, StartStep } from '../cache/start.js';
 import type { Faults } from './faults.js';
 import { methodNameOf, type Origin } from './own-calls.js';
 import type { Metadata } from './taken-call.js';

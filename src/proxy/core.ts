@@ -61,7 +61,7 @@ export function newCore(config: HoldfastConfig, deps: CoreDeps): Core {
   const runtime = new CriRuntime(upstream, clock, turns, {
     ...config,
     beforeContainer: logs.beforeContainer,
-    isBeingStarted: (id) => starts.progressOf(id) !== undefined,
+    isBeingStarted: (id) => starts.isInFlight(id),
     metadataOf: traces.metadataOf,
   });
   const guard = new SecondCopyGuard(clock);
@@ -104,9 +104,21 @@ export function newCore(config: HoldfastConfig, deps: CoreDeps): Core {
   const hiding = new Hiding(store, upstream, relay, metrics, faults);
   const signs = new KubeletSigns(clock);
   const handlers = callPath({ store, starts, creations, hiding, events, relay, faults, turns, signs, metrics, log });
-  const inspection = new Inspection({ store, starts, admission, load, signs, clock, log }, config);
-  metrics.observeStore(() => store.sizes);
-  metrics.observeOldest(() => ({ ...store.oldest, start: starts.oldest }));
+  const inspection = new Inspection(
+    {
+      creations: store.census,
+      starts: starts.census,
+      forget: (matches) => store.forgetByHand(matches),
+      admission,
+      load,
+      signs,
+      clock,
+      log,
+    },
+    config,
+  );
+  metrics.observeStore(() => store.census.sizes);
+  metrics.observeOldest(() => ({ ...store.census.oldest, start: starts.census.oldest }));
   metrics.observeSubscriptions(() => events.subscriptions);
   return {
     handlers,

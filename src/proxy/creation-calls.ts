@@ -69,8 +69,8 @@ interface Asking<E extends Entry> {
   obtain(signal: AbortSignal, attached: (entry: E) => void): Promise<Given>;
   /** What there is of it. */
   found(): E | undefined;
-  /** See `abandon` of the stores. */
-  abandon(entry: E, error: unknown): void;
+  /** See `forgetAfterFault` of the stores. */
+  forgetAfterFault(entry: E, error: unknown): void;
 }
 
 export class CreationCalls {
@@ -124,7 +124,7 @@ export class CreationCalls {
         return starts.request(request, signal, attached);
       },
       found: () => starts.found(containerId),
-      abandon: (start, error) => starts.abandon(start, error),
+      forgetAfterFault: (start, error) => starts.forgetAfterFault(start, error),
     });
   }
 
@@ -153,7 +153,7 @@ export class CreationCalls {
         return { answer: made.answer, settle };
       },
       found: () => store.found(fingerprint),
-      abandon: (creation, error) => store.abandon(creation, error),
+      forgetAfterFault: (creation, error) => store.forgetAfterFault(creation, error),
     });
   }
 
@@ -206,7 +206,7 @@ export class CreationCalls {
    */
   async #fallBack<E extends Entry>(
     call: TakenCall,
-    { kind, found, abandon }: Asking<E>,
+    { kind, found, forgetAfterFault }: Asking<E>,
     attached: E | undefined,
     error: unknown,
   ): Promise<void> {
@@ -217,7 +217,7 @@ export class CreationCalls {
     const isNew = entry === undefined || !(entry.call.hasBegun || this.#leftToRuntime.has(entry));
     if (entry !== undefined) {
       this.#leftToRuntime.add(entry);
-      faults.guard(method, () => abandon(entry, error), undefined);
+      faults.guard(method, () => forgetAfterFault(entry, error), undefined);
     }
     if (isNew) await relay.unary(call);
     else await call.end(faultStatus(error));

@@ -3,8 +3,9 @@
  * said, never values of a request, which hold secrets.
  */
 import type { Kind } from '../admin/metrics.js';
-import type { CreationView, FailuresView, Forgotten, GivenUpRemoval, StartView } from '../cache/creation-view.js';
+import type { CreationView, FailuresView, GivenUpRemoval, StartView } from '../cache/creation-view.js';
 import { containerOf, type Identity } from '../cache/fingerprint.js';
+import type { Forgotten } from '../cache/forget-by-hand.js';
 import type { Progress } from '../cache/progress.js';
 import { type Load, progressText, wedgeRemedy } from './progress-text.js';
 import { statusOf } from './rescue.js';

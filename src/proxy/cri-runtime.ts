@@ -10,7 +10,7 @@ import {
 } from '../cache/creation-runtime.js';
 import { type ContainerFingerprint, containerFamily, type Fingerprint } from '../cache/fingerprint.js';
 import type { ContainerAttempt, ContainerNow } from '../cache/second-copy-guard.js';
-import type { StartIdentity, StartRuntime } from '../cache/start-store.js';
+import type { StartIdentity, StartRuntime } from '../cache/start-runtime.js';
 import type { Clock } from '../clock.js';
 import { ContainerState, PodSandboxState } from '../cri/enums.js';
 import { readStringField } from '../cri/requests.js';

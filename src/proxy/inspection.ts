@@ -1,9 +1,10 @@
 /** What a running Holdfast says of itself to whoever runs the node, and what may be done to it from there. It is asked, and keeps nothing. */
 import type { Logger } from 'pino';
-import type { CreationStore } from '../cache/creation-store.js';
+import type { CreationCensus } from '../cache/creation-census.js';
 import type { Identity } from '../cache/fingerprint.js';
 import { containerOf } from '../cache/fingerprint.js';
-import type { StartStore } from '../cache/start-store.js';
+import type { Forgotten } from '../cache/forget-by-hand.js';
+import type { StartCensus } from '../cache/start-census.js';
 import type { Clock } from '../clock.js';
 import type { HoldfastConfig } from '../config/config.js';
 import type { Admission } from '../throttle/admission.js';
@@ -56,8 +57,9 @@ export interface LoadReport {
 }
 
 export interface InspectionParts {
-  readonly store: Pick<CreationStore<never, never>, 'views' | 'failing' | 'givenUpRemovals' | 'forget' | 'sizes'>;
-  readonly starts: Pick<StartStore<never, never>, 'views'>;
+  readonly creations: Pick<CreationCensus<never, never>, 'views' | 'failing' | 'givenUpRemovals' | 'sizes'>;
+  readonly starts: Pick<StartCensus<never, never>, 'views'>;
+  readonly forget: (matches: (identity: Identity) => boolean) => readonly Forgotten[];
   readonly admission: Admission;
   readonly load: () => Load;
   readonly signs: KubeletSigns;
@@ -79,11 +81,11 @@ export class Inspection {
 
   /** @param withDelivered Whether to tell of what somebody has, too. */
   creations(withDelivered: boolean): CreationsReport {
-    const { store, starts, clock, load } = this.#parts;
+    const { creations, starts, clock, load } = this.#parts;
     const { wedgeAfterMs, creationTimeoutMs, holdTtlMs } = this.#config;
     const nowMs = clock.now();
     const context: ReportContext = { nowMs, load: load(), wedgeAfterMs, creationTimeoutMs, holdTtlMs };
-    const all = store.views();
+    const all = creations.views();
     const told = withDelivered ? all : all.filter(({ state }) => state !== 'delivered');
     // What failed is told with its creation where there is one.
     const known = new Set(all.map(({ failures }) => JSON.stringify(failures?.identity)));
@@ -91,19 +93,19 @@ export class Inspection {
       creations: [
         ...told.map((view) => reportCreation(view, context)),
         ...starts.views().map((view) => reportStart(view, context)),
-        ...store.failing
+        ...creations.failing
           .filter(({ identity }) => !known.has(JSON.stringify(identity)))
           .map((view) => reportFailing(view, nowMs)),
-        ...store.givenUpRemovals.map((removal) => reportGivenUp(removal, nowMs)),
+        ...creations.givenUpRemovals.map((removal) => reportGivenUp(removal, nowMs)),
       ],
       deliveredLeftOut: all.length - told.length,
     };
   }
 
   summary(): LoadReport {
-    const { admission, store, signs, load } = this.#parts;
+    const { admission, creations, signs, load } = this.#parts;
     const { limit, inFlight, hung, queuedByClass: queued } = admission;
-    const { live, answered, hidden, backingOff, wedged } = store.sizes;
+    const { live, answered, hidden, backingOff, wedged } = creations.sizes;
     return {
       admission: {
         limit: Number.isFinite(limit) ? limit : null,
@@ -119,9 +121,9 @@ export class Inspection {
 
   /** Forgets what may be forgotten of these. Each is told with what became of it. */
   forget(wanted: Wanted): readonly ReportedForget[] {
-    const { store, starts, log } = this.#parts;
+    const { forget, starts, log } = this.#parts;
     const results = [
-      ...store.forget((identity) => isWanted(wanted, identity)).map(reportForgotten),
+      ...forget((identity) => isWanted(wanted, identity)).map(reportForgotten),
       ...starts
         .views()
         .filter(({ family }) => family !== undefined && isWanted(wanted, containerOf(family)))

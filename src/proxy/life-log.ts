@@ -3,7 +3,7 @@ import type { Logger } from 'pino';
 import type { Kind, Metrics } from '../admin/metrics.js';
 import type { Creation } from '../cache/creation.js';
 import type { CreationStep } from '../cache/creation-lives.js';
-import type { Start, StartStep } from '../cache/start-store.js';
+import type { Start, StartStep } from '../cache/start.js';
 import { wedgeRemedy } from './progress-text.js';
 import { statusOf } from './rescue.js';
 

@@ -18,7 +18,7 @@ import { LRUCache } from 'lru-cache';
 import type { Creation } from '../cache/creation.js';
 import type { CreationStep } from '../cache/creation-lives.js';
 import { containerOf, type Identity } from '../cache/fingerprint.js';
-import type { Start, StartStep } from '../cache/start-store.js';
+import type { Start, StartStep } from '../cache/start.js';
 import type { Clock } from '../clock.js';
 import type { CallTraces, Waiter, WaiterTrace } from '../proxy/call-traces.js';
 import { methodNameOf, type Origin } from '../proxy/own-calls.js';

@@ -1,9 +1,9 @@
 /** Walks the table "The life of a creation" of ARCHITECTURE.md, cell by cell, for pod sandboxes and for containers. */
 import t, { type Test } from 'tap';
 import type { Creation, CreationRequest } from '../../src/cache/creation.js';
+import type { Grant } from '../../src/cache/creation-handover.js';
 import { atEvent, atRequest, type CreationState, type RequestRelation } from '../../src/cache/creation-life.js';
 import { NameReservedError } from '../../src/cache/creation-runtime.js';
-import type { Grant } from '../../src/cache/creation-store.js';
 import { WaiterLeftError } from '../../src/cache/detached-call.js';
 import { ContainerState } from '../../src/cri/enums.js';
 import { settle } from '../support/manual-clock.js';

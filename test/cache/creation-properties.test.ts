@@ -5,6 +5,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import type { CreationRequest } from '../../src/cache/creation.js';
+import type { Grant } from '../../src/cache/creation-handover.js';
 import {
   type Condition,
   type CreationRuntime,
@@ -13,7 +14,7 @@ import {
   NameReservedError,
   type Subject,
 } from '../../src/cache/creation-runtime.js';
-import { CreationStore, type Grant } from '../../src/cache/creation-store.js';
+import { CreationStore } from '../../src/cache/creation-store.js';
 import type { Fingerprint } from '../../src/cache/fingerprint.js';
 import { ContainerState } from '../../src/cri/enums.js';
 import { ManualClock, settle } from '../support/manual-clock.js';
@@ -397,8 +398,8 @@ async function live(hurries: boolean, actions: readonly Action[]): Promise<void>
   if (hanging > 0) throw new Error(`${hanging} waiters hang`);
   if (store.hiding || store.mayHide) throw new Error('something is hidden for ever');
   if (clock.pending > 0) throw new Error(`${clock.pending} timers are left`);
-  const { live, backingOff, wedged } = store.sizes;
-  if (live + backingOff + wedged > 0) throw new Error(`left: ${JSON.stringify(store.sizes)}`);
+  const { live, backingOff, wedged } = store.census.sizes;
+  if (live + backingOff + wedged > 0) throw new Error(`left: ${JSON.stringify(store.census.sizes)}`);
   const left = [...runtime.things.values()].filter(
     ({ kind, used, delivered }) => kind === 'container' && !used && !delivered,
   );

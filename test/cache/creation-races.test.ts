@@ -38,50 +38,6 @@ t.test('what is to be removed is not tried again where its name is reserved', as
   t.notOk(store.mayHide, 'what its pod sandbox has taken along has ended');
 });
 
-t.test('a container that cannot be given its resources is made anew after a few tries', async (t) => {
-  const rig = setUp();
-  const { runtime } = rig;
-  await held(rig);
-  runtime.updateErrors = [1, 2, 3].map((n) => new Error(`no ${n}`));
-  for (let tries = 0; tries < 2; tries += 1) ask(rig, container({ memory: 5 }));
-  await settle();
-  t.same(runtime.removed, [], 'a few tries are bad luck');
-  ask(rig, container({ memory: 5 }));
-  await settle();
-  t.same(runtime.removed, ['c1']);
-  ask(rig, container({ memory: 5 }));
-  await settle();
-  t.equal(runtime.calls.length, 2);
-});
-
-t.test('so is one whose update hangs', async (t) => {
-  const rig = setUp();
-  const { runtime, store } = rig;
-  await held(rig);
-  runtime.updateResources = () => new Promise(() => {});
-  for (let tries = 0; tries < 3; tries += 1) {
-    const leave = new AbortController();
-    store.request(container({ memory: 5 }), leave.signal).catch(() => {});
-    await settle();
-    leave.abort();
-    await settle();
-  }
-  t.same(runtime.removed, ['c1']);
-});
-
-t.test('what cannot be given its resources now and then is kept', async (t) => {
-  const rig = setUp();
-  const { runtime, store } = rig;
-  await held(rig);
-  for (let memory = 1; memory < 6; memory += 1) {
-    runtime.updateErrors = [new Error('no')];
-    ask(rig, container({ memory }));
-    await settle();
-    (await store.request(container({ memory }), never)).settle(false);
-  }
-  t.same(runtime.removed, []);
-});
-
 t.test('a container whose id the runtime gives for two names is not removed, whoever has it', async (t) => {
   for (const isFirstGiven of [false, true]) {
     const rig = setUp();

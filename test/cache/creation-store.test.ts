@@ -308,7 +308,7 @@ t.test('the least recently used answers are forgotten beyond the limit, held con
     all.runtime.calls.at(-1)?.end(`id-${name}`);
     (await asked).settle(true);
   }
-  t.equal(all.store.sizes.answered, 2);
+  t.equal(all.store.census.sizes.answered, 2);
   t.equal((await all.store.request(container(), never)).made.id, 'c1');
   all.store.request(container({ name: 'a' }), never).catch(() => {});
   await settle();
@@ -335,7 +335,7 @@ t.test('a prefix of two ids forgets neither', async (t) => {
   await held(all, { name: 'a' }, 'ab1'.padEnd(64, '0'));
   await held(all, { name: 'b' }, 'ab2'.padEnd(64, '0'));
   all.store.ended('container', 'ab');
-  t.equal(all.store.sizes.hidden, 2);
+  t.equal(all.store.census.sizes.hidden, 2);
 });
 
 t.test('a pod sandbox that ends takes the entries of its containers along', async (t) => {
@@ -489,7 +489,7 @@ t.test('what is evicted is found by its id no more, and does not count', async (
   }
   t.equal(store.named('container', 'id-a'), undefined);
   t.ok(store.named('container', 'id-b'));
-  t.same(store.sizes, { live: 0, answered: 1, hidden: 0, backingOff: 0, wedged: 0 });
+  t.same(store.census.sizes, { live: 0, answered: 1, hidden: 0, backingOff: 0, wedged: 0 });
 });
 
 t.test('what refuses a creation before it begins is told to its waiters', async (t) => {
@@ -545,7 +545,7 @@ t.test('nothing is remembered of creations that were used', async (t: Test) => {
     (await asked).settle(true);
     store.used('container', `id${n}`);
   }
-  t.same(store.sizes, { live: 0, answered: 0, hidden: 0, backingOff: 0, wedged: 0 });
+  t.same(store.census.sizes, { live: 0, answered: 0, hidden: 0, backingOff: 0, wedged: 0 });
 });
 
 t.test('queued creations that nobody waits for are bounded: the oldest are dropped and leave nothing', async (t) => {
@@ -561,7 +561,7 @@ t.test('queued creations that nobody waits for are bounded: the oldest are dropp
   const patient = store.request(container({ name: 'a' }), never);
   for (const name of ['c', 'd', 'e', 'f']) await abandon(name);
   t.equal(steps.filter((step) => step === 'dropped').length, 3, 'b, c and d; a is waited for again');
-  t.equal(store.sizes.live, 4);
+  t.equal(store.census.sizes.live, 4);
   for (const id of ['1', '2', '3', '4']) {
     runtime.calls.at(-1)?.end(id);
     await settle();
@@ -589,12 +589,12 @@ t.test('what failed three times in a row pauses longer from try to try, at most 
     const asked = store.request(podSandbox(), never);
     asked.catch(() => {});
     await settle();
-    t.equal(store.sizes.backingOff, 1);
+    t.equal(store.census.sizes.backingOff, 1);
     await clock.advance(pauseMs - 1);
     t.equal(runtime.calls.length, 3 + at, `not before ${pauseMs} ms`);
     await clock.advance(1);
     t.equal(runtime.calls.length, 4 + at);
-    t.equal(store.sizes.backingOff, 0);
+    t.equal(store.census.sizes.backingOff, 0);
     runtime.call(3 + at).fail(new Error('no network'));
     await t.rejects(asked, { message: 'no network' });
   }
@@ -680,4 +680,10 @@ t.test('pauses keep nobody else back, and closing ends them', async (t) => {
   await settle();
   t.equal(clock.pending, 0);
   t.equal(runtime.calls.length, 4);
+});
+
+t.test('who has left before it asks begins nothing', async (t) => {
+  const rig = setUp();
+  await t.rejects(rig.store.request(container(), AbortSignal.abort()), WaiterLeftError);
+  t.same([rig.runtime.calls.length, rig.steps.length], [0, 0]);
 });

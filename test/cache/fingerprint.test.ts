@@ -6,6 +6,7 @@ import {
   fingerprintContainer,
   fingerprintPodSandbox,
   hasDrifted,
+  resourcesAskedFor,
 } from '../../src/cache/fingerprint.js';
 import { FieldCursor } from '../../src/cri/wire.js';
 import {
@@ -51,7 +52,6 @@ t.test('a container request tells identity and details', async (t) => {
     kind: 'container',
     identity: { kind: 'container', namespace: 'shop', name: 'web', uid: 'u1', container: 'main', attempt: 0 },
     podSandboxId: 'p1',
-    sandboxAttempt: 2,
     specHash: '9f8e7d6c',
     logPath: 'main/0.log',
     logDirectory: '/var/log/pods/shop_web_u1',
@@ -100,6 +100,17 @@ t.test('names that are not UTF-8 have no fingerprint, since they would all read 
   const request = (uid: string) => bytesField(1, bytesField(1, metadata(uid)));
   t.ok(fingerprintPodSandbox(request('7531'), options));
   t.equal(fingerprintPodSandbox(request('ff'), options), undefined);
+});
+
+t.test('a container asks for its resources, a pod sandbox for none', async (t) => {
+  const limited = ofContainer(
+    changed(({ config }) => {
+      config.linux = { resources: { cpu_shares: 512 } };
+    }),
+  );
+  t.match(resourcesAskedFor(limited), /^.+$/);
+  t.equal(resourcesAskedFor(limited), limited.resources);
+  t.equal(resourcesAskedFor(ofPodSandbox(encode('RunPodSandboxRequest', podSandboxRequest()))), '');
 });
 
 t.test('resources are told apart by what they mean', async (t) => {
@@ -489,7 +500,6 @@ t.test('what a request does not say reads as empty', async (t) => {
   for (const more of [Buffer.alloc(0), tooMany]) {
     t.match(ofContainer(Buffer.concat([encode('CreateContainerRequest', container), more])), {
       identity: { attempt: 0 },
-      sandboxAttempt: 0,
       specHash: '',
       logPath: '',
       logDirectory: '',

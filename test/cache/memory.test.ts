@@ -88,7 +88,7 @@ t.test('10,000 remembered entries cost under 40 MB', async (t) => {
   const before = await usedBytes();
   for (let n = 500; n < 10_000; n++) await remember(n);
   const bytesEach = ((await usedBytes()) - before) / 9_500;
-  t.equal(store.sizes.answered, 10_000);
+  t.equal(store.census.sizes.answered, 10_000);
   t.ok(bytesEach * 10_000 < 40e6, `${Math.round(bytesEach)} bytes each`);
   t.comment(`${Math.round(bytesEach)} bytes each`);
 });

@@ -59,7 +59,7 @@ t.test('20: what is not to be seen yet is tried again after 250, 500, … at mos
   const rig = setUp();
   const asked = taken(rig);
   asked.catch(() => {});
-  const isWaiting = () => rig.store.progressOf(container().fingerprint)?.at === 'waiting';
+  const isWaiting = () => rig.store.census.views()[0]?.progress?.at === 'waiting';
   for (let turn = 0; turn < 10 && !isWaiting(); turn += 1) await settle();
   for (const pauseMs of [250, 500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000]) {
     const before = rig.runtime.calls.length;
@@ -123,9 +123,9 @@ t.test(
       const call = rig.runtime.calls.at(-1);
       call?.fail(reserved());
       await settle();
-      if (second === 100) t.equal(rig.store.sizes.wedged, 0, 'not before');
+      if (second === 100) t.equal(rig.store.census.sizes.wedged, 0, 'not before');
     }
-    t.equal(rig.store.sizes.wedged, 1);
+    t.equal(rig.store.census.sizes.wedged, 1);
     t.match(
       wedges().map(({ first, holderId }) => [first, holderId]),
       [
@@ -138,7 +138,7 @@ t.test(
     await rig.clock.advance(10_000);
     rig.runtime.call(-1).end('c1');
     t.equal((await asked).made.id, 'c1');
-    t.equal(rig.store.sizes.wedged, 0);
+    t.equal(rig.store.census.sizes.wedged, 0);
   },
 );
 
@@ -155,7 +155,7 @@ t.test('20: a name that nobody asks for any more is given up after hold-ttl', as
     if (rig.runtime.calls.length > 1) rig.runtime.call(-1).fail(reserved());
   }
   t.ok(rig.steps.includes('dropped'));
-  t.match(rig.store.sizes, { live: 0, hidden: 0, wedged: 0 });
+  t.match(rig.store.census.sizes, { live: 0, hidden: 0, wedged: 0 });
   t.equal(rig.clock.pending, 0);
 });
 
@@ -170,7 +170,7 @@ t.test('20: a removal that fails is told, and tried again with the creation', as
   const asked = taken(rig);
   asked.catch(() => {});
   await settle();
-  t.match(rig.store.progressOf(container().fingerprint), {
+  t.match(rig.store.census.views()[0]?.progress, {
     at: 'waiting',
     for: { what: 'name', id: 'x', error: { message: 'device or resource busy' } },
   });
@@ -228,7 +228,7 @@ t.test(
       see();
       await settle();
       t.same(rig.runtime.removed, []);
-      t.match(rig.store.sizes, { live: 0, wedged: 0 });
+      t.match(rig.store.census.sizes, { live: 0, wedged: 0 });
       t.notOk(rig.steps.includes('wedged'));
     }
   },
@@ -238,10 +238,10 @@ t.test('20: another attempt that takes a wedged creation over is no wedge yet', 
   const rig = setUp({ wedgeAfterMs: 0 });
   taken(rig).catch(() => {});
   await rig.clock.advance(0);
-  t.equal(rig.store.sizes.wedged, 1);
+  t.equal(rig.store.census.sizes.wedged, 1);
   rig.store.request(container({ attempt: 1 }), never).catch(() => {});
   await settle();
-  t.equal(rig.store.sizes.wedged, 0);
+  t.equal(rig.store.census.sizes.wedged, 0);
   t.equal(rig.runtime.calls.length, 2, 'nor does it wait for the name of the one before');
 });
 

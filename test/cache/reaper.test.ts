@@ -13,7 +13,7 @@ t.test('8: what is removed is looked at first: a container that has run is shown
   await rig.clock.advance(10_000);
   t.same(rig.runtime.removed, []);
   t.same(rig.seen, ['revealed c1']);
-  t.match(rig.store.sizes, { live: 0, hidden: 0 });
+  t.match(rig.store.census.sizes, { live: 0, hidden: 0 });
 });
 
 t.test('8: a removal is tried five times within 15 s, then what it is for is shown and left alone', async (t) => {

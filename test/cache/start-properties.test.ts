@@ -3,10 +3,11 @@ import fc from 'fast-check';
 import t from 'tap';
 import { WaiterLeftError } from '../../src/cache/detached-call.js';
 import { SecondCopyGuard, StartedMeanwhileError } from '../../src/cache/second-copy-guard.js';
-import { type StartIdentity, type StartRuntime, StartStore } from '../../src/cache/start-store.js';
+import type { StartIdentity, StartRuntime } from '../../src/cache/start-runtime.js';
+import { StartStore } from '../../src/cache/start-store.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { plainAdmission } from '../support/plain-admission.js';
-import { attempt, identity, Refusal, unending } from './start-rig.js';
+import { attempt, identity, keptIn, Refusal, unending } from './start-rig.js';
 
 /** What chance decides, in order; where it has run out all goes well and at once. */
 class Tape {
@@ -240,10 +241,10 @@ t.test(
         for (let seconds = 0; working > 0 && seconds < 2_000; seconds++) await world.pass();
         for (let seconds = 0; seconds < 200; seconds++) await world.pass();
         if (world.wrong.length > 0) throw new Error(world.wrong.join('\n'));
-        if (working > 0 || world.open > 0 || world.store.sizes.inFlight > 0)
+        if (working > 0 || world.open > 0 || keptIn(world.store).inFlight > 0)
           throw new Error('something waits for ever');
         await world.clock.advance(900_001);
-        const left = { ...world.store.sizes, ...world.guard.sizes, timers: world.clock.pending };
+        const left = { ...keptIn(world.store), ...world.guard.sizes, timers: world.clock.pending };
         if (Object.values(left).some((count) => count > 0)) throw new Error(`left: ${JSON.stringify(left)}`);
         runs += world.containers.filter(({ ranAt }) => ranAt !== undefined).length;
         guarded += world.refused;

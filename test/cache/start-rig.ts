@@ -1,13 +1,9 @@
 /** A start store with its guard, over a runtime whose calls end when the test says so. */
 import type { ContainerFingerprint } from '../../src/cache/fingerprint.js';
 import { type ContainerNow, SecondCopyGuard } from '../../src/cache/second-copy-guard.js';
-import {
-  type Start,
-  type StartIdentity,
-  type StartRuntime,
-  type StartStep,
-  StartStore,
-} from '../../src/cache/start-store.js';
+import type { Start, StartStep } from '../../src/cache/start.js';
+import type { StartIdentity, StartRuntime } from '../../src/cache/start-runtime.js';
+import { StartStore } from '../../src/cache/start-store.js';
 import type { AdmissionOptions } from '../../src/throttle/admission.js';
 import { ManualClock, settle } from '../support/manual-clock.js';
 import { plainAdmission } from '../support/plain-admission.js';
@@ -133,6 +129,13 @@ export async function finished(all: StartRig, id = 'c0', known = identity(0)): P
   all.runtime.states.set(id, 'running');
   all.runtime.calls[before]?.end();
   await settle();
+}
+
+/** How many starts the store keeps. */
+export function keptIn({ census }: StartStore<string, string>): { readonly inFlight: number; readonly past: number } {
+  const states = census.views().map(({ state }) => state);
+  const inFlight = states.filter((state) => state === 'queued' || state === 'running').length;
+  return { inFlight, past: states.length - inFlight };
 }
 
 /** What a promise came to, so far. */

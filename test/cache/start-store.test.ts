@@ -1,18 +1,17 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import t from 'tap';
-import { CallTimeoutError, DroppedError, ShutDownError, WaiterLeftError } from '../../src/cache/detached-call.js';
+import { CallTimeoutError, ShutDownError, WaiterLeftError } from '../../src/cache/detached-call.js';
 import { StartedMeanwhileError } from '../../src/cache/second-copy-guard.js';
 import { settle } from '../support/manual-clock.js';
-import { abandoned, attempt, finished, identity, outcomeOf, Refusal, setUp, unending } from './start-rig.js';
+import { abandoned, attempt, finished, identity, keptIn, outcomeOf, Refusal, setUp, unending } from './start-rig.js';
 
-/** Sizes of a store that keeps nothing. */
-const nothing = { inFlight: 0, past: 0, podSandboxes: 0 };
+const nothing = { inFlight: 0, past: 0 };
 
 t.test('12: whoever has left before it is heard starts nothing', async (t) => {
   const all = setUp();
   await t.rejects(all.ask('c0', AbortSignal.abort()), WaiterLeftError);
-  t.strictSame(all.store.sizes, nothing);
+  t.strictSame(keptIn(all.store), nothing);
   t.equal(all.runtime.calls.length, 0);
 });
 
@@ -36,7 +35,7 @@ t.test('12: a start goes on when its caller has left, and is answered again to a
   const repeat = await all.ask('c0');
   t.same([repeat.role, repeat.answer], ['replayed', 'started']);
   repeat.settle(true);
-  t.strictSame(all.store.sizes, nothing);
+  t.strictSame(keptIn(all.store), nothing);
   all.ask('c0').catch(() => {});
   await settle();
   t.equal(all.runtime.calls.length, 2, 'once delivered, a further start is the runtime’s to judge');
@@ -190,7 +189,7 @@ t.test('12: the next attempt is made without a look if the container refused to 
   all.runtime.calls[0]?.fail(new Refusal('no such file'));
   await t.resolves(next);
   t.equal(all.runtime.looks, 0);
-  t.strictSame(all.store.sizes, nothing);
+  t.strictSame(keptIn(all.store), nothing);
 });
 
 t.test('12: after a start that failed in any other way the next attempt is judged by the container', async (t) => {
@@ -300,13 +299,13 @@ t.test('12: what is stopped or removed, by its id or a unique prefix, ends the w
     t.equal(inFlight.guard.inTheWay(attempt(1, 'another'))?.containerId, 'another');
     inFlight.runtime.calls[0]?.end();
     await settle();
-    t.strictSame(inFlight.store.sizes, { inFlight: 1, past: 0, podSandboxes: 1 }, 'nothing of it is kept');
+    t.strictSame(keptIn(inFlight.store), { inFlight: 1, past: 0 }, 'nothing of it is kept');
 
     const past = setUp();
     await finished(past, id);
     past.store.ended('container', prefix);
     await t.resolves(past.guard.pass(attempt(1), unending()));
-    t.strictSame(past.store.sizes, nothing);
+    t.strictSame(keptIn(past.store), nothing);
   }
 });
 
@@ -319,7 +318,7 @@ t.test('12: nothing is kept of a start whose container was stopped, however it e
     if (fails) call?.fail(new Error('UNAVAILABLE'));
     else call?.end();
     await settle();
-    t.strictSame(all.store.sizes, nothing);
+    t.strictSame(keptIn(all.store), nothing);
   }
 });
 
@@ -383,7 +382,7 @@ t.test(
         undefined,
         'nothing is cut short upstream',
       );
-      t.equal(all.store.sizes.past, 0);
+      t.equal(keptIn(all.store).past, 0);
     }
   },
 );
@@ -405,108 +404,8 @@ t.test('12: a queued start of a container or pod sandbox that has ended never re
     await settle();
     t.equal(all.runtime.calls.length, 1);
     t.ok(all.steps.includes('dropped'));
-    t.strictSame(all.store.sizes, { inFlight: 0, past: 1, podSandboxes: 1 });
+    t.strictSame(keptIn(all.store), { inFlight: 0, past: 1 });
   }
-});
-
-t.test('12: whose container it is is asked of the runtime where Holdfast does not know', async (t) => {
-  const all = setUp();
-  all.runtime.identities.set('c0', identity(0, 'c', 'sandbox-of-c0'));
-  const leave = new AbortController();
-  all.askUnknown('c0', leave.signal).catch(() => {});
-  await settle();
-  leave.abort();
-  t.ok(all.guard.inTheWay(attempt(1)));
-  const next = outcomeOf(all.guard.pass(attempt(1), unending()));
-  all.store.ended('podSandbox', 'sandbox-of-c0');
-  await settle();
-  t.equal(next.now, undefined, 'and where it is');
-  all.runtime.states.set('c0', 'running');
-});
-
-t.test('12: a start of a container that is not known goes upstream only once it is', async (t) => {
-  const all = setUp();
-  all.runtime.identifiesByHand = true;
-  await t.rejects(
-    (async () => {
-      const leave = new AbortController();
-      const asked = all.askUnknown('c0', leave.signal);
-      asked.catch(() => {});
-      await settle();
-      leave.abort();
-      await asked;
-    })(),
-    { name: 'WaiterLeftError', progress: { at: 'queued', sinceMs: 1_000, behind: 0 } },
-  );
-  t.equal(all.runtime.calls.length, 0);
-  all.runtime.identifying[0]?.end(identity(0));
-  await settle();
-  t.equal(all.runtime.calls.length, 1, 'whoever left meanwhile');
-  t.equal(all.guard.inTheWay(attempt(1))?.containerId, 'c0', 'and nobody waits for it');
-});
-
-t.test('12: a start that a further attempt has passed while its container was not known is not made', async (t) => {
-  const all = setUp({ limit: 2 });
-  all.runtime.identifiesByHand = true;
-  const first = outcomeOf(all.askUnknown('c0'));
-  const other = outcomeOf(all.askUnknown('d0'));
-  await settle();
-  await t.resolves(all.guard.pass(attempt(1), unending()), 'the creation does not wait');
-  all.runtime.identifying[0]?.end(identity(0));
-  all.runtime.identifying[1]?.end(identity(0, 'd'));
-  await settle();
-  t.type(first.now, DroppedError);
-  t.equal(other.now, 'waits');
-  t.equal(all.runtime.calls.length, 1, 'that of the other container');
-  t.equal(all.store.sizes.inFlight, 1);
-});
-
-t.test('12: a container that nobody can name is started all the same', async (t) => {
-  const all = setUp();
-  const asked = all.askUnknown('by hand');
-  await settle();
-  all.runtime.calls[0]?.end();
-  (await asked).settle(false);
-  all.runtime.states.set('by hand', 'running');
-  t.equal((await all.askUnknown('by hand')).role, 'replayed');
-  const failed = all.askUnknown('another');
-  await settle();
-  all.runtime.calls[1]?.fail(new Error('UNAVAILABLE'));
-  await t.rejects(failed, { message: 'UNAVAILABLE' });
-  t.strictSame(all.store.sizes, { inFlight: 0, past: 1, podSandboxes: 0 }, 'nothing can be held against anybody');
-});
-
-t.test('12: a start whose container cannot be told fails with that, in bounded time, and does no harm', async (t) => {
-  const all = setUp();
-  all.runtime.identifiesByHand = true;
-  const away = new Error('away');
-  const first = t.rejects(all.askUnknown('c0'), away);
-  all.runtime.identifying[0]?.end(away);
-  await first;
-  const second = outcomeOf(all.askUnknown('c0'));
-  await all.clock.advance(119_999);
-  t.equal(second.now, 'waits');
-  await all.clock.advance(1);
-  t.match(String(second.now), /DroppedError: the runtime did not say within 120000 ms whose container it is/);
-  t.equal(all.runtime.identifying[1]?.signal.aborted, true);
-  t.equal(all.runtime.calls.length, 0);
-  t.strictSame(all.store.sizes, nothing);
-  t.strictSame(all.guard.sizes, { containers: 0, gone: 0 });
-  t.equal(all.clock.pending, 0);
-});
-
-t.test('12: identification ends with the start', async (t) => {
-  const all = setUp();
-  all.runtime.identifiesByHand = true;
-  const asked = outcomeOf(all.askUnknown('c0'));
-  await settle();
-  all.store.ended('container', 'c0');
-  await settle();
-  t.type(asked.now, DroppedError);
-  t.equal(all.runtime.identifying[0]?.signal.aborted, true);
-  await t.resolves(all.guard.pass(attempt(1), unending()));
-  t.strictSame(all.guard.sizes, { containers: 0, gone: 0 });
-  t.equal(all.clock.pending, 0);
 });
 
 t.test('13: what goes to the runtime is what came, for whom it came', async (t) => {
@@ -634,76 +533,6 @@ t.test('15: starts go by how urgent they are, and before the making of container
   );
 });
 
-t.test('12: a start whose container had to be told is as urgent as any other', async (t) => {
-  const all = setUp();
-  all.ask('busy', unending(), identity(0, 'busy')).catch(() => {});
-  await settle();
-  all.ask('plain', unending(), identity(0, 'plain')).catch(() => {});
-  const urgency = { importance: 'critical' } as const;
-  all.store
-    .request({ containerId: 'c0', bytes: Buffer.from('critical'), origin: 'test', urgency }, unending())
-    .catch(() => {});
-  await settle();
-  all.runtime.calls[0]?.end();
-  await settle();
-  t.equal(all.runtime.calls[1]?.text, 'critical');
-});
-
-t.test('12: a start that somebody waits for once its container is known holds nothing back', async (t) => {
-  const all = setUp();
-  all.runtime.identifiesByHand = true;
-  const leave = new AbortController();
-  all.askUnknown('c0', leave.signal).catch(() => {});
-  all.askUnknown('c0').catch(() => {});
-  await settle();
-  leave.abort();
-  all.runtime.identifying[0]?.end(identity(0));
-  await settle();
-  t.equal(all.runtime.calls.length, 1);
-  t.equal(all.guard.inTheWay(attempt(1)), undefined);
-});
-
-t.test('12: what is learned of a container after the end of its start holds nothing back', async (t) => {
-  const all = setUp();
-  all.runtime.identifiesByHand = true;
-  const asked = outcomeOf(all.askUnknown('c0'));
-  await settle();
-  all.runtime.identifying[0]?.end(identity(0));
-  all.store.ended('container', 'c0');
-  await settle();
-  t.type(asked.now, DroppedError);
-  t.equal(all.runtime.calls.length, 0);
-  t.strictSame(all.guard.sizes, { containers: 0, gone: 0 });
-  t.strictSame(all.store.sizes, nothing);
-});
-
-t.test('12: a start of a container that nobody can name is delivered as any other', async (t) => {
-  const all = setUp();
-  const asked = all.askUnknown('by hand');
-  await settle();
-  all.runtime.calls[0]?.end();
-  (await asked).settle(true);
-  t.strictSame(all.store.sizes, nothing);
-  t.equal(all.steps.at(-1), 'delivered');
-});
-
-t.test('12: why a start was dropped is said', async (t) => {
-  const all = setUp();
-  all.runtime.identifiesByHand = true;
-  const stopped = outcomeOf(all.askUnknown('c0'));
-  const passed = outcomeOf(all.askUnknown('d0'));
-  await settle();
-  all.store.ended('container', 'c0');
-  await all.guard.pass(attempt(1, 'd'), unending());
-  all.runtime.identifying[1]?.end(identity(0, 'd'));
-  await settle();
-  t.equal(
-    String(stopped.now),
-    'DroppedError: the container or its pod sandbox was stopped or removed before it was started',
-  );
-  t.equal(String(passed.now), 'DroppedError: a further attempt of the container was asked for meanwhile');
-});
-
 t.test('12: a second start that is dropped leaves in doubt what became of the first', async (t) => {
   const all = setUp();
   await abandoned(all);
@@ -747,7 +576,8 @@ t.test('12: an id that is the begin of another means the one it is', async (t) =
 
 t.test('18: what a start is at can be told, and whoever leaves is told', async (t) => {
   const all = setUp();
-  t.equal(all.store.progressOf('c0'), undefined);
+  const progressOf = (id: string) => all.store.census.views().find(({ containerId }) => containerId === id)?.progress;
+  t.notOk(all.store.isInFlight('c0'));
   all.ask('busy', unending(), identity(0, 'busy')).catch(() => {});
   all.ask('before', unending(), identity(0, 'before')).catch(() => {});
   await settle();
@@ -757,7 +587,8 @@ t.test('18: what a start is at can be told, and whoever leaves is told', async (
     progress: { at: 'queued', sinceMs: 1_000, behind: 1 },
   });
   await settle();
-  t.strictSame(all.store.progressOf('c0'), { at: 'queued', sinceMs: 1_000, behind: 1 });
+  t.ok(all.store.isInFlight('c0'));
+  t.strictSame(progressOf('c0'), { at: 'queued', sinceMs: 1_000, behind: 1 });
   leave.abort();
   await asked;
   await all.clock.advance(500);
@@ -765,10 +596,10 @@ t.test('18: what a start is at can be told, and whoever leaves is told', async (
   await settle();
   all.runtime.calls[1]?.end();
   await settle();
-  t.strictSame(all.store.progressOf('c0'), { at: 'running', sinceMs: 1_500 });
+  t.strictSame(progressOf('c0'), { at: 'running', sinceMs: 1_500 });
   all.runtime.calls[2]?.end();
   await settle();
-  t.equal(all.store.progressOf('c0'), undefined);
+  t.notOk(all.store.isInFlight('c0'));
 });
 
 t.test('12: a queued start nobody asked for within the hold time is dropped', async (t) => {
@@ -794,8 +625,8 @@ t.test('19: a queued start that was joined and left again counts among those nob
   await abandoned(all, 'c0');
   await abandoned(all, 'd0', identity(0, 'd'));
   t.ok(all.steps.includes('dropped'));
-  t.equal(all.store.progressOf('c0'), undefined, 'the oldest has made room');
-  t.equal(all.store.sizes.inFlight, 2);
+  t.equal(all.store.found('c0'), undefined, 'the oldest has made room');
+  t.equal(keptIn(all.store).inFlight, 2);
 });
 
 t.test('19: past starts make room for one another, and end with replay-ttl', async (t) => {
@@ -812,7 +643,7 @@ t.test('19: past starts make room for one another, and end with replay-ttl', asy
   await all.clock.advance(20_001);
   t.equal(all.guard.inTheWay(attempt(1, 'b')), undefined);
   t.ok(all.guard.inTheWay(attempt(1, 'c')));
-  t.strictSame(all.store.sizes, { inFlight: 0, past: 1, podSandboxes: 1 });
+  t.strictSame(keptIn(all.store), { inFlight: 0, past: 1 });
   t.equal(all.guard.sizes.containers, 1);
   const repeat = outcomeOf(all.ask('b0', unending(), identity(0, 'b')));
   await settle();
@@ -848,7 +679,7 @@ t.test('19: finished starts do not keep their requests', async (t) => {
   }
   await started.catch(() => {});
   await settle();
-  t.equal(all.store.sizes.past, 100);
+  t.equal(keptIn(all.store).past, 100);
   const kept = (await keptBytes()) - before;
   t.ok(kept < 5 * requestBytes, `${kept / requestBytes} MiB of 100`);
 });
@@ -863,74 +694,5 @@ t.test('a Holdfast that ends answers every waiter, and leaves no timer', async (
   t.equal(all.runtime.calls[0]?.signal.aborted, true);
   await settle();
   t.equal(all.clock.pending, 0);
-  t.equal(all.store.sizes.inFlight, 0);
-});
-
-t.test('what each start is at is told to whoever asks', async (t) => {
-  const all = setUp({ admission: { hung: { deadlineShare: 1, most: 5, giveUp: undefined } } });
-  t.same(all.store.views(), []);
-  const leave = new AbortController();
-  all.ask('c0', leave.signal).catch(() => {});
-  await all.clock.advance(500);
-  all.runtime.identifiesByHand = true;
-  all.ask('c1', unending(), identity(2, 'd')).catch(() => {});
-  all.askUnknown('c2').catch(() => {});
-  await all.clock.advance(500);
-  leave.abort();
-  const none = { place: undefined, hungSinceMs: undefined };
-  t.same(all.store.views(), [
-    {
-      ...none,
-      containerId: 'c0',
-      family: 'c',
-      attempt: 0,
-      state: 'running',
-      begunMs: 1_000,
-      stateSinceMs: 1_000,
-      lastAskedMs: 2_000,
-      waiters: 0,
-      progress: { at: 'running', sinceMs: 1_000 },
-    },
-    {
-      ...none,
-      containerId: 'c1',
-      family: 'd',
-      attempt: 2,
-      state: 'queued',
-      begunMs: 1_500,
-      stateSinceMs: 1_500,
-      lastAskedMs: 1_500,
-      waiters: 1,
-      progress: { at: 'queued', sinceMs: 1_500, behind: 0 },
-      place: { before: 0, class: 'start', sinceMs: 1_500 },
-    },
-    {
-      ...none,
-      containerId: 'c2',
-      family: undefined,
-      attempt: undefined,
-      state: 'queued',
-      begunMs: 1_500,
-      stateSinceMs: 1_500,
-      lastAskedMs: 1_500,
-      waiters: 1,
-      progress: { at: 'queued', sinceMs: 1_500, behind: 0 },
-    },
-  ]);
-  await all.clock.advance(3_000);
-  t.match(all.store.views()[0], { containerId: 'c0', hungSinceMs: 5_000 });
-  t.match(all.store.views()[1], { containerId: 'c1', state: 'running', stateSinceMs: 5_000, place: undefined });
-  all.runtime.calls[0]?.end();
-  await all.clock.advance(500);
-  t.match(all.store.views().at(-1), { containerId: 'c0', state: 'started', stateSinceMs: 5_000, progress: undefined });
-  all.runtime.calls[1]?.fail(new Error('away'));
-  await settle();
-  const second = all.store.views().find(({ containerId }) => containerId === 'c1');
-  t.match(second, { state: 'unclear', stateSinceMs: 5_500, progress: undefined });
-  await all.clock.advance(30_001);
-  t.same(
-    all.store.views().map(({ containerId }) => containerId),
-    ['c2'],
-    'the others are too long ago',
-  );
+  t.equal(keptIn(all.store).inFlight, 0);
 });

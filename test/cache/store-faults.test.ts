@@ -6,10 +6,10 @@ import { CreationLives } from '../../src/cache/creation-lives.js';
 import { WaiterLeftError } from '../../src/cache/detached-call.js';
 import { DetachedCalls } from '../../src/cache/detached-calls.js';
 import { SecondCopyGuard, WatchedStart } from '../../src/cache/second-copy-guard.js';
-import type { Start } from '../../src/cache/start-store.js';
+import type { Start } from '../../src/cache/start.js';
 import { breakMethod } from '../support/break-method.js';
 import { settle } from '../support/manual-clock.js';
-import { abandoned, finished, setUp as setUpStarts, unending } from './start-rig.js';
+import { abandoned, finished, keptIn, setUp as setUpStarts, unending } from './start-rig.js';
 import { container, held, item, never, podSandbox, setUp } from './store-rig.js';
 
 const fault = new TypeError('broken');
@@ -31,14 +31,14 @@ t.test('a request is told which creation it is about, be it begun, joined or rep
   t.equal(store.found(podSandbox().fingerprint), undefined);
 });
 
-t.test('a queued creation that is abandoned ends for all who wait, and the next request begins anew', async (t) => {
+t.test('a queued creation that met a fault ends for all who wait, and the next request begins anew', async (t) => {
   const { runtime, store, faults } = setUp({ limit: 1 });
   store.request(podSandbox(), never).catch(() => {});
   await settle();
   const waiters = [container(), container()].map((request) => t.rejects(store.request(request, never), fault));
   const found = store.found(container().fingerprint);
   if (found === undefined) throw new Error('nothing is queued');
-  store.abandon(found, fault);
+  store.forgetAfterFault(found, fault);
   await Promise.all(waiters);
   t.same([found.state, faults], ['gone', [fault]]);
   t.equal(store.found(container().fingerprint), undefined);
@@ -54,25 +54,25 @@ t.test('one that runs upstream goes on for the others', async (t) => {
   await settle();
   const found = store.found(container().fingerprint);
   if (found === undefined) throw new Error('nothing runs');
-  store.abandon(found, fault);
+  store.forgetAfterFault(found, fault);
   t.equal(store.found(container().fingerprint), found);
   runtime.call(0).end('c1');
   t.equal((await asked).made.id, 'c1');
   t.same(faults, []);
 });
 
-t.test('a held container that is abandoned is seen again', async (t) => {
+t.test('a held container that met a fault is seen again', async (t) => {
   const rig = setUp();
   await held(rig);
   const found = rig.store.found(container().fingerprint);
   if (found === undefined) throw new Error('nothing is held');
   t.ok(rig.store.hiddenOwner(item('c1')));
-  rig.store.abandon(found, fault);
+  rig.store.forgetAfterFault(found, fault);
   t.equal(rig.store.hiddenOwner(item('c1')), undefined);
   t.same([rig.seen, rig.store.mayHide], [['revealed c1'], false]);
   t.match(rig.details.at(-1), { step: 'forgotten', why: 'fault' });
   const { length } = rig.steps;
-  rig.store.abandon(found, fault);
+  rig.store.forgetAfterFault(found, fault);
   t.equal(rig.steps.length, length, 'it is gone');
 });
 
@@ -84,7 +84,7 @@ t.test('a creation that cannot be forgotten is said to have met another fault', 
   const found = store.found(container().fingerprint);
   if (found === undefined) throw new Error('nothing is queued');
   const broken = breakMethod(CreationIndex.prototype, 'remove');
-  store.abandon(found, fault);
+  store.forgetAfterFault(found, fault);
   broken.mend();
   await waiter;
   t.match(faults, [{ message: 'remove is broken' }, fault]);
@@ -98,7 +98,7 @@ t.test(
     const found = rig.store.found(container().fingerprint);
     if (found === undefined) throw new Error('nothing is held');
     const broken = breakMethod(Creation.prototype, 'markGone');
-    rig.store.abandon(found, fault);
+    rig.store.forgetAfterFault(found, fault);
     broken.mend();
     t.match(rig.faults, [fault, { message: 'markGone is broken' }]);
     t.equal(rig.store.found(container().fingerprint), undefined);
@@ -176,7 +176,7 @@ t.test('a request is told which start it is about, be it begun, joined or repeat
 });
 
 t.test(
-  'a queued start that is abandoned ends, one that runs goes on, one that is past is not answered again',
+  'a queued start that met a fault ends, one that runs goes on, one that is past is not answered again',
   async (t) => {
     const rig = setUpStarts();
     await abandoned(rig);
@@ -185,22 +185,22 @@ t.test(
     await settle();
     const queued = rig.store.found('c1');
     if (running === undefined || queued === undefined) throw new Error('not under way');
-    rig.store.abandon(running, fault);
+    rig.store.forgetAfterFault(running, fault);
     t.equal(rig.store.found('c0'), running);
-    rig.store.abandon(queued, fault);
+    rig.store.forgetAfterFault(queued, fault);
     await waiter;
     t.equal(rig.store.found('c1'), undefined);
     rig.runtime.calls[0]?.end();
     await settle();
     t.equal(rig.store.found('c0'), running, 'it is past');
-    rig.store.abandon(running, fault);
+    rig.store.forgetAfterFault(running, fault);
     t.equal(rig.store.found('c0'), undefined);
-    t.strictSame(rig.store.sizes, { inFlight: 0, past: 0, podSandboxes: 0 });
+    t.strictSame(keptIn(rig.store), { inFlight: 0, past: 0 });
     t.same(rig.faults, [fault, fault]);
   },
 );
 
-t.test('a start that was abandoned takes nothing from the one that came after it', async (t) => {
+t.test('a start that met a fault takes nothing from the one that came after it', async (t) => {
   const rig = setUpStarts();
   await finished(rig);
   const past = rig.store.found('c0');
@@ -210,22 +210,22 @@ t.test('a start that was abandoned takes nothing from the one that came after it
   const next = rig.store.found('c0');
   if (past === undefined || next === undefined) throw new Error('not there');
   t.not(next, past);
-  rig.store.abandon(past, fault);
+  rig.store.forgetAfterFault(past, fault);
   t.equal(rig.store.found('c0'), next);
   rig.runtime.calls[1]?.end();
   await settle();
-  rig.store.abandon(past, fault);
+  rig.store.forgetAfterFault(past, fault);
   t.equal(rig.store.found('c0'), next, 'it is past, too');
 });
 
-t.test('a start that is abandoned before it is known whose it is ends with that fault alone', async (t) => {
+t.test('a start that meets a fault before it is known whose it is ends with that fault alone', async (t) => {
   const rig = setUpStarts();
   rig.runtime.identifiesByHand = true;
   const waiter = t.rejects(rig.askUnknown('c0'), fault);
   await settle();
   const found = rig.store.found('c0');
   if (found === undefined) throw new Error('not under way');
-  rig.store.abandon(found, fault);
+  rig.store.forgetAfterFault(found, fault);
   await waiter;
   t.strictSame(rig.faults, [fault]);
 });
@@ -245,7 +245,7 @@ t.test('a start whose end cannot be noted is forgotten, and its waiters hear of 
     broken.mend();
     t.match(rig.faults, [{ message: `${method} is broken` }]);
     t.equal(rig.store.found('c0'), undefined);
-    t.strictSame(rig.store.sizes, { inFlight: 0, past: 0, podSandboxes: 0 });
+    t.strictSame(keptIn(rig.store), { inFlight: 0, past: 0 });
   }
 });
 
@@ -255,7 +255,7 @@ t.test('a start that cannot be forgotten is said to have met another fault', asy
   const past = rig.store.found('c0');
   if (past === undefined) throw new Error('not there');
   const broken = breakMethod(WatchedStart.prototype, 'over');
-  rig.store.abandon(past, fault);
+  rig.store.forgetAfterFault(past, fault);
   broken.mend();
   t.match(rig.faults, [fault, { message: 'over is broken' }]);
 });

@@ -205,6 +205,37 @@ export function setUp(
 
 export const never = new AbortController().signal;
 
+/** Lets looks wait until it is called. */
+export function holdLooks({ runtime }: StoreRig): () => Promise<void> {
+  let go = () => {};
+  runtime.checkGate = new Promise((resolve) => {
+    go = resolve;
+  });
+  return () => {
+    runtime.checkGate = Promise.resolve();
+    go();
+    return settle();
+  };
+}
+
+/** Lets a creation fail again and again. */
+export async function failed(rig: StoreRig, times: number, request = podSandbox()): Promise<void> {
+  for (let n = 0; n < times; n += 1) {
+    rig.store.request(request, never).catch(() => {});
+    await settle();
+    rig.runtime.call(-1).fail(new Error('no network'));
+    await settle();
+  }
+}
+
+/** Makes what somebody is known to have. */
+export async function delivered(rig: StoreRig, request = podSandbox(), id = 's1'): Promise<void> {
+  const asked = rig.store.request(request, never);
+  await settle();
+  rig.runtime.call(-1).end(id);
+  (await asked).settle(true);
+}
+
 /** Asks, waits, and leaves. @returns What it is told that it waited for. */
 export async function askAndLeave(
   { store }: StoreRig,

@@ -3,7 +3,7 @@ import { pino } from 'pino';
 import t from 'tap';
 import { Metrics } from '../../src/admin/metrics.js';
 import type { Creation } from '../../src/cache/creation.js';
-import type { Start } from '../../src/cache/start-store.js';
+import type { Start } from '../../src/cache/start.js';
 import { type CallTraces, guardedTraces, noTraces, type Waiter } from '../../src/proxy/call-traces.js';
 import type { Origin } from '../../src/proxy/cri-runtime.js';
 import { Faults } from '../../src/proxy/faults.js';

@@ -7,7 +7,8 @@ import type { CreationStore } from '../../src/cache/creation-store.js';
 import { WaiterLeftError } from '../../src/cache/detached-call.js';
 import { type Fingerprint, fingerprintContainer, fingerprintPodSandbox } from '../../src/cache/fingerprint.js';
 import type { Progress } from '../../src/cache/progress.js';
-import type { StartRequest, StartStore } from '../../src/cache/start-store.js';
+import type { StartRequest } from '../../src/cache/start.js';
+import type { StartStore } from '../../src/cache/start-store.js';
 import { noTraces, type Waiter } from '../../src/proxy/call-traces.js';
 import { CreationCalls } from '../../src/proxy/creation-calls.js';
 import type { Origin } from '../../src/proxy/cri-runtime.js';
@@ -93,20 +94,20 @@ function setUp(t: Test) {
   const startsAsked: Asked<StartRequest<Origin> & { fingerprint?: Fingerprint }>[] = [];
   /** Ids that somebody is known to have. */
   const used: string[] = [];
-  /** What entries were abandoned for. */
-  const abandoned: unknown[] = [];
+  /** The faults after which entries were forgotten. */
+  const forgotten: unknown[] = [];
   const named = new Map<string, Partial<Creation<Origin, UpstreamAnswer>>>();
   const store = {
     request: keeping(asked),
     used: (kind: string, id: string) => used.push(`${kind} ${id}`),
     named: (kind: string, id: string) => named.get(`${kind} ${id}`),
     found: (): Entry | undefined => undefined,
-    abandon: (_: Entry, error: unknown) => void abandoned.push(error),
+    forgetAfterFault: (_: Entry, error: unknown) => void forgotten.push(error),
   };
   const starts = {
     request: keeping(startsAsked),
     found: (): Entry | undefined => undefined,
-    abandon: (_: Entry, error: unknown) => void abandoned.push(error),
+    forgetAfterFault: (_: Entry, error: unknown) => void forgotten.push(error),
   };
   const metrics = new Metrics();
   const lines: Record<string, unknown>[] = [];
@@ -194,7 +195,7 @@ function setUp(t: Test) {
     asked,
     startsAsked,
     used,
-    abandoned,
+    forgotten,
     named,
     metrics,
     lines,
@@ -511,7 +512,7 @@ for (const kind of ['podSandbox', 'start'] as const) {
       t.same(first.sent, passedAnswer);
       t.same(rig.passedOn, [{ path: `${service}/${method}`, request: first.taken.request, metadata }]);
       t.same(second.sent, [askAgain]);
-      t.same(rig.abandoned, [broken, broken]);
+      t.same(rig.forgotten, [broken, broken]);
       t.match(await counted(rig.metrics.faults), [{ labels: { method }, value: 1 }]);
       t.equal(await rig.waiting(kind), 0);
     },
@@ -523,7 +524,7 @@ for (const kind of ['podSandbox', 'start'] as const) {
     askedOf(rig)[0]?.attach({ call: { hasBegun: true } });
     await askedOf(rig)[0]?.fail(broken);
     await done;
-    t.same([sent, rig.passedOn, rig.abandoned], [[askAgain], [], [broken]]);
+    t.same([sent, rig.passedOn, rig.forgotten], [[askAgain], [], [broken]]);
   });
 
   t.test(`a fault before it is known which ${kind} it is about: what is found counts`, async (t) => {
@@ -547,9 +548,9 @@ for (const kind of ['podSandbox', 'start'] as const) {
     }
   });
 
-  t.test(`what cannot even be abandoned of a ${kind} is answered`, async (t) => {
+  t.test(`what cannot even be forgotten of a ${kind} is answered`, async (t) => {
     const rig = setUp(t);
-    (kind === 'start' ? rig.stores.starts : rig.stores.store).abandon = () => {
+    (kind === 'start' ? rig.stores.starts : rig.stores.store).forgetAfterFault = () => {
       throw new TypeError('broken, too');
     };
     const { done, sent } = ask(rig);

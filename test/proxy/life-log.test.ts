@@ -5,7 +5,7 @@ import { Creation, type CreationRequest } from '../../src/cache/creation.js';
 import type { CreationStep } from '../../src/cache/creation-lives.js';
 import type { Made } from '../../src/cache/creation-runtime.js';
 import { DetachedCall } from '../../src/cache/detached-call.js';
-import { Start, type StartStep } from '../../src/cache/start-store.js';
+import { Start, type StartStep } from '../../src/cache/start.js';
 import { LifeLog } from '../../src/proxy/life-log.js';
 import { UpstreamStatusError } from '../../src/proxy/upstream.js';
 import { container, podSandbox } from '../cache/store-rig.js';

@@ -10,7 +10,7 @@ import { Creation } from '../../src/cache/creation.js';
 import type { Made } from '../../src/cache/creation-runtime.js';
 import { DetachedCall } from '../../src/cache/detached-call.js';
 import { fingerprintPodSandbox } from '../../src/cache/fingerprint.js';
-import { Start } from '../../src/cache/start-store.js';
+import { Start } from '../../src/cache/start.js';
 import type { Origin } from '../../src/proxy/own-calls.js';
 import type { UpstreamAnswer } from '../../src/proxy/upstream.js';
 import { CallSpans } from '../../src/tracing/call-spans.js';

@@ -1,9 +1,10 @@
-/** What whoever leaves is told: what the creation that it waited for is at. */
+/** What a creation is at, as whoever leaves is told it. */
 import t from 'tap';
+import { CreationProgress } from '../../src/cache/creation-progress.js';
 import { NameReservedError } from '../../src/cache/creation-runtime.js';
-import { CallTimeoutError, WaiterLeftError } from '../../src/cache/detached-call.js';
-import { settle } from '../support/manual-clock.js';
-import { askAndLeave, container, held, never, podSandbox, type StoreRig, setUp } from './store-rig.js';
+import { CallTimeoutError } from '../../src/cache/detached-call.js';
+import { ManualClock, settle } from '../support/manual-clock.js';
+import { askAndLeave, container, held, lone, never, podSandbox, type StoreRig, setUp } from './store-rig.js';
 
 function ask({ store }: StoreRig, request = container()) {
   const asked = store.request(request, never);
@@ -22,7 +23,6 @@ t.test('who waits for its turn is told since when, and how many are before it', 
   t.same(await askAndLeave(rig, container()), { at: 'queued', sinceMs: 1_000, behind: 2 });
   await rig.clock.advance(700);
   t.same(await askAndLeave(rig, container()), { at: 'queued', sinceMs: 1_000, behind: 2 }, 'it goes on since then');
-  t.same(rig.store.progressOf(container().fingerprint), { at: 'queued', sinceMs: 1_000, behind: 2 });
 });
 
 t.test('who leaves before its creation is in the queue has none before it', async (t) => {
@@ -40,7 +40,6 @@ t.test('who waits for the runtime is told since when that is at it', async (t) =
   rig.runtime.call(0).end('s1');
   await rig.clock.advance(2_000);
   t.same(await askAndLeave(rig, container()), { at: 'running', sinceMs: 1_500 });
-  t.same(rig.store.progressOf(container().fingerprint), { at: 'running', sinceMs: 1_500 });
 });
 
 t.test('who waits for a removal is told what is to be removed', async (t) => {
@@ -127,12 +126,25 @@ t.test('who waits for resources to be given is told the same', async (t) => {
   t.same(await askAndLeave(rig, container({ memory: 5 })), { at: 'checked', sinceMs: 5_000 });
 });
 
-t.test('what is made would be checked now, and of what is not known nothing is told', async (t) => {
-  const rig = setUp();
-  t.equal(rig.store.progressOf(container().fingerprint), undefined);
-  await held(rig);
-  await rig.clock.advance(4_000);
-  t.same(rig.store.progressOf(container().fingerprint), { at: 'checked', sinceMs: 5_000 });
+t.test('what is in flight is told as it is, what is not as being checked since whenever that began', async (t) => {
+  const clock = new ManualClock();
+  const progress = new CreationProgress(clock, { queued: 3 });
+  const creation = lone(container(), clock);
+  const told = () => progress.of(creation, 500);
+  t.same(told(), { at: 'queued', sinceMs: 1_000, behind: 2 }, 'it is one of those in the queue');
+  creation.obstacle = { what: 'pause', failures: 3, untilMs: 9_000 };
+  t.same(told(), { at: 'waiting', sinceMs: 1_000, for: creation.obstacle });
+  await clock.advance(100);
+  void creation.call.run(60_000, () => new Promise(() => {}));
+  t.same(told(), { at: 'running', sinceMs: 1_100 });
+  creation.call.fail(new Error('away'));
+  t.same(told(), { at: 'checked', sinceMs: 500 });
+});
+
+t.test('nothing is before what is not in the queue yet', (t) => {
+  const progress = new CreationProgress(new ManualClock(), { queued: 0 });
+  t.match(progress.of(lone(container()), 0), { at: 'queued', behind: 0 });
+  t.end();
 });
 
 t.test('what goes wrong is told as it is, not as waiting', async (t) => {
@@ -144,10 +156,4 @@ t.test('what goes wrong is told as it is, not as waiting', async (t) => {
   const error = new Error('cannot look');
   rig.runtime.checkErrors = [error];
   t.equal(await ask(rig).catch((thrown: unknown) => thrown), error);
-});
-
-t.test('who has left before it asks begins nothing', async (t) => {
-  const rig = setUp();
-  await t.rejects(rig.store.request(container(), AbortSignal.abort()), WaiterLeftError);
-  t.same([rig.runtime.calls.length, rig.steps.length], [0, 0]);
 });

@@ -129,7 +129,7 @@ t.test('another attempt of the same container ends a pause for a name, which is 
   ask(rig, container({ attempt: 1 }));
   await settle();
   t.equal(rig.runtime.calls.length, 2);
-  t.same(rig.store.progressOf(container().fingerprint), { at: 'running', sinceMs: 1_000 });
+  t.same(rig.store.census.views()[0]?.progress, { at: 'running', sinceMs: 1_000 });
 });
 
 t.test('another request keeps the place of the one that it takes over from', async (t) => {
@@ -220,11 +220,11 @@ t.test('a container is told by what it was last asked for as', async (t) => {
   t.ok(rig.store.hiddenOwner(item('x', { podSandboxId: '?' })));
   await askAndLeave(rig, container({ podSandboxId: 's3', attempt: 2 }));
   t.notOk(rig.store.hiddenOwner(item('x', { podSandboxId: '?' })), 'until it is another one');
-  t.equal(rig.store.sizes.hidden, 1);
+  t.equal(rig.store.census.sizes.hidden, 1);
   rig.store.ended('podSandbox', 's2');
-  t.equal(rig.store.sizes.live, 2, 'the pod sandbox that it is asked for in counts');
+  t.equal(rig.store.census.sizes.live, 2, 'the pod sandbox that it is asked for in counts');
   rig.store.ended('podSandbox', 's3');
-  t.equal(rig.store.sizes.live, 1);
+  t.equal(rig.store.census.sizes.live, 1);
 });
 
 t.test('a lower attempt of a pod sandbox joins a higher one that is being made', async (t) => {
