@@ -265,7 +265,7 @@ function environment({ machine, isInstalled, start }: Scene): Found | undefined 
 /** The way back from an upgrade, and what it has come to. */
 function upgraded({ machine: { files } }: Scene): Found | undefined {
   if (files.has(rollback.pending) || files.has(rollback.undoing)) {
-    return warn('an upgrade of Holdfast is not confirmed, and will be taken back', 'holdfast install waits for it');
+    return warn('an upgrade of Holdfast is not confirmed, and will be taken back', 'wait for it, or holdfast install');
   }
   const [time, , version] = files.text(rollback.undone)?.trim().split(' ') ?? [];
   if (time === undefined) return undefined;

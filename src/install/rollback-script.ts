@@ -46,6 +46,7 @@ mv "$state/upgrading" "$state/rolling-back" 2>/dev/null || [ -e "$state/rolling-
 # A whole file at any time; it takes no room, unless it is on another file system. A link stays one.
 put_back() { # file
   to=$(readlink -f "$root$1")
+  [ "$to" -ef "$kept$1" ] && return
   rm -f "$to.holdfast-rollback"
   { ln "$kept$1" "$to.holdfast-rollback" 2>/dev/null || cp -a "$kept$1" "$to.holdfast-rollback"; } &&
     { sync "$to.holdfast-rollback" || true; } && mv -f "$to.holdfast-rollback" "$to" && return
