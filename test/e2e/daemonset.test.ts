@@ -106,6 +106,7 @@ t.test(
   { skip },
   async (t) => {
     const on = await node(t);
+    await until('the kubelet is well', () => on.isWell());
     const first = await stages(on, t);
     t.match(first.switch, /confirmed: kubelet.service is well/);
     t.equal(await on.dialled(), ours);
