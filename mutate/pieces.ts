@@ -186,8 +186,12 @@ export const pieces: readonly Piece[] = [
   {
     name: 'http2-call-ends',
     folder: 'src/proxy/http2',
-    files: ['call-ends.ts'],
-    tests: ['test/proxy/http2/call-ends.test.ts', 'test/proxy/http2/ended-calls.test.ts'],
+    files: ['call-ends.ts', 'turn-clock.ts'],
+    tests: [
+      'test/proxy/http2/turn-clock.test.ts',
+      'test/proxy/http2/call-ends.test.ts',
+      'test/proxy/http2/ended-calls.test.ts',
+    ],
   },
   {
     name: 'cache-fingerprint',

@@ -63,12 +63,13 @@ export class CallEnds implements PayloadReader {
     this.#frameBytes = length;
     this.#type = type;
     this.#flags = flags;
-    this.#count(frameHeaderBytes);
+    // Frame headers count, so that empty frames cost no more.
+    this.#blockBytes += frameHeaderBytes + length;
+    if (this.#blockBytes > maxBlockBytes) this.giveUp();
     return this.#isReading;
   }
 
   payload(chunk: Buffer, from: number, to: number): void {
-    this.#count(to - from);
     if (!this.#isReading) return;
     // As trailers nearly always come.
     const isWhole = to - from === this.#frameBytes && this.#type === FrameType.headers;
@@ -89,19 +90,15 @@ export class CallEnds implements PayloadReader {
       return;
     }
     this.#fragments.push(fragment);
-    if ((this.#flags & Flag.endHeaders) !== 0) this.#end(this.#codeOf(Buffer.concat(this.#fragments)));
+    if ((this.#flags & Flag.endHeaders) !== 0) this.#end(this.#codeOf(Buffer.concat(this.#fragments.splice(0))));
   }
 
   /** What is left of a block that is being received is not to be had. */
   giveUp(): void {
     this.#table = undefined;
+    this.#fragments.length = 0;
+    this.#parts.length = 0;
     this.#end(undefined);
-  }
-
-  /** Frame headers count, so that empty frames cost no more. */
-  #count(bytes: number): void {
-    this.#blockBytes += bytes;
-    if (this.#blockBytes > maxBlockBytes) this.giveUp();
   }
 
   /** @returns undefined where it cannot be told. Nothing is to be pushed to a gRPC client. */
@@ -132,8 +129,6 @@ export class CallEnds implements PayloadReader {
     const callEnd = this.#callEnd;
     this.#callEnd = undefined;
     this.#isReading = false;
-    this.#fragments.length = 0;
-    this.#parts.length = 0;
     callEnd?.ended(code);
   }
 }

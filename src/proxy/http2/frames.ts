@@ -75,10 +75,15 @@ export function isClientStream(streamId: number): boolean {
 }
 
 export function writeFrameHeader(target: Buffer, length: number, type: number, flags: number, streamId: number): void {
-  target.writeUIntBE(length, 0, 3);
+  target[0] = length >>> 16;
+  target[1] = length >>> 8;
+  target[2] = length;
   target[3] = type;
   target[4] = flags;
-  target.writeUInt32BE(streamId, 5);
+  target[5] = streamId >>> 24;
+  target[6] = streamId >>> 16;
+  target[7] = streamId >>> 8;
+  target[8] = streamId;
 }
 
 /** One whole frame; the payload is copied. */

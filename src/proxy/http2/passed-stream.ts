@@ -36,7 +36,7 @@ export class ReportRequest {
 }
 
 /** How a request that is forwarded is read along. */
-export interface Reading {
+interface Reading {
   readonly observer: RequestObserver;
   readonly report: ReportRequest | undefined;
   readonly halfRequests: HalfRequests;

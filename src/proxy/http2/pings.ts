@@ -5,20 +5,20 @@
  * prove that an answer has arrived; they go to the client only. Writes no frame itself: who owns a direction fetches what is due.
  */
 import { randomBytes } from 'node:crypto';
-import type { Clock } from '../../clock.js';
 import { Flag, FrameType, frame } from './frames.js';
 import { type Limits, RateLimit } from './limits.js';
+import type { TurnClock } from './turn-clock.js';
 
 const proofPrefixBytes = 4;
 
 /** What the other end of one hop has asked and not been answered yet. */
 class Hop {
-  readonly #clock: Clock;
+  readonly #clock: TurnClock;
   readonly #limits: Limits;
   readonly #rate: RateLimit;
   #due: Buffer[] = [];
 
-  constructor(clock: Clock, limits: Limits) {
+  constructor(clock: TurnClock, limits: Limits) {
     this.#clock = clock;
     this.#limits = limits;
     this.#rate = new RateLimit(limits.pingsPerSecond);
@@ -50,7 +50,7 @@ export class Pings {
   /** Random, so that an ACK nobody asked for proves nothing; the stream id follows. */
   readonly #proofPrefix = randomBytes(proofPrefixBytes);
 
-  constructor(clock: Clock, limits: Limits) {
+  constructor(clock: TurnClock, limits: Limits) {
     this.client = new Hop(clock, limits);
     this.runtime = new Hop(clock, limits);
   }

@@ -30,7 +30,7 @@ import {
   HpackError,
 } from './hpack.js';
 import { RateLimit } from './limits.js';
-import { type EndListener, PassedStream, type Reading, ReportRequest, RequestObserver } from './passed-stream.js';
+import { type EndListener, PassedStream, ReportRequest, RequestObserver } from './passed-stream.js';
 import type { Pings } from './pings.js';
 import type { ResponsePath } from './response-path.js';
 import type { StreamTable } from './stream-table.js';
@@ -132,7 +132,7 @@ export class RequestPath implements FrameSink {
     }
     if ((this.#own.length === 0 && !pings.runtime.isDue) || !this.#greeted || !this.#scanner.atBoundary) return;
     for (const bytes of pings.runtime.takeDue()) this.#scanner.insert(bytes);
-    for (const bytes of this.#own.splice(0)) this.#scanner.insert(bytes);
+    if (this.#own.length > 0) for (const bytes of this.#own.splice(0)) this.#scanner.insert(bytes);
   }
 
   output(bytes: Buffer): void {
@@ -422,25 +422,29 @@ export class RequestPath implements FrameSink {
   }
 
   #passed(path: string, fields: readonly HeaderField[], decision: Decision, endStream: boolean): PassedStream {
-    const { context, observe } = this.#parts;
-    const { streamBytes: share } = context;
-    const bytes = streamBytes(fields);
-    let reading: Reading | undefined;
     // Without DATA there is no message.
-    if (decision !== 'pass' && !endStream && share.take(bytes)) {
-      const giveBack = () => share.giveBack(bytes);
-      const observer = this.#observer(fields, giveBack, (message) => {
-        if (report !== undefined) report.message = message;
-        const listener = observe(path, message);
-        // A report may be taken instead.
-        if (listener !== undefined && decision === 'observe') stream.listen(listener);
-      });
-      const isKept = decision === 'report' && observer.reserve(countedHeaderBytes(fields));
-      const report = isKept ? new ReportRequest(fields, context.clock.now()) : undefined;
-      reading = { observer, report, halfRequests: context.halfRequests };
-    }
-    const stream = new PassedStream(path, reading);
+    const isRead = decision !== 'pass' && !endStream;
+    const stream = (isRead ? this.#readAlong(path, fields, decision) : undefined) ?? new PassedStream(path, undefined);
     stream.requestEnded = endStream;
+    return stream;
+  }
+
+  /** @returns undefined where there is no memory for that. */
+  #readAlong(path: string, fields: readonly HeaderField[], decision: Decision): PassedStream | undefined {
+    const { context, observe } = this.#parts;
+    const { streamBytes: share, halfRequests } = context;
+    const bytes = streamBytes(fields);
+    if (!share.take(bytes)) return undefined;
+    const giveBack = () => share.giveBack(bytes);
+    const observer = this.#observer(fields, giveBack, (message) => {
+      if (report !== undefined) report.message = message;
+      const listener = observe(path, message);
+      // A report may be taken instead.
+      if (listener !== undefined && decision === 'observe') stream.listen(listener);
+    });
+    const isKept = decision === 'report' && observer.reserve(countedHeaderBytes(fields));
+    const report = isKept ? new ReportRequest(fields, context.clock.now()) : undefined;
+    const stream = new PassedStream(path, { observer, report, halfRequests });
     return stream;
   }
 
@@ -490,7 +494,7 @@ export class RequestPath implements FrameSink {
 }
 
 const colon = 58;
-const pseudoFields: Readonly<Record<string, number>> = { ':method': 1, ':scheme': 2, ':path': 4, ':authority': 8 };
+const pathBit = 4;
 
 /**
  * The value of `:path`, empty where there is none.
@@ -507,10 +511,26 @@ function pathOf(fields: readonly HeaderField[]): string | undefined {
       others = true;
       continue;
     }
-    const bit = pseudoFields[name] ?? 0;
+    const bit = pseudoBit(name);
     if (others || (seen & bit) !== 0) return undefined;
     seen |= bit;
-    if (bit === 4) path = value;
+    if (bit === pathBit) path = value;
   }
   return path;
+}
+
+/** @returns 0 for a pseudo field that a request does not have; what is wrong with it is the runtime's to say. */
+function pseudoBit(name: string): number {
+  switch (name) {
+    case ':method':
+      return 1;
+    case ':scheme':
+      return 2;
+    case ':path':
+      return pathBit;
+    case ':authority':
+      return 8;
+    default:
+      return 0;
+  }
 }

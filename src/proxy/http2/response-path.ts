@@ -357,8 +357,8 @@ export class ResponsePath implements FrameSink, ClientWriter {
         this.#tableIsEmpty = true;
         this.#blockOpen = (flags & Flag.endHeaders) === 0;
         if (type !== FrameType.headers) return;
-        streams.beginResponse(streamId);
         if ((flags & Flag.endStream) !== 0) streams.endResponse(streamId);
+        else streams.beginResponse(streamId);
         return;
       case FrameType.rstStream:
         streams.close(streamId);

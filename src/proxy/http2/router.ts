@@ -16,6 +16,7 @@ import { type Decision, RequestPath } from './request-path.js';
 import { ResponsePath } from './response-path.js';
 import { type StreamLoad, StreamTable } from './stream-table.js';
 import { grpcEnd, type Refusal, TakenStream, type TakenStreamContext } from './taken-stream.js';
+import { TurnClock } from './turn-clock.js';
 
 export interface RouterHandlers {
   /** Decides at the request headers; what is observed is given to `observe`, what is taken to `take`, once the request is whole. */
@@ -85,6 +86,7 @@ export class Router {
   /** When a stream was last opened, see `nextUse`. */
   lastUse = nextUse();
   readonly #clock: Clock;
+  readonly #turnClock: TurnClock;
   readonly #limits: Limits;
   readonly #handlers: RouterHandlers;
   readonly #output: RouterOutput;
@@ -117,12 +119,14 @@ export class Router {
     const { handlers, clock, limits, output, budgets = newBudgets(clock) } = options;
     this.#handlers = handlers;
     this.#clock = clock;
+    const turnClock = new TurnClock(clock);
+    this.#turnClock = turnClock;
     this.#limits = limits;
     this.#output = output;
-    const streams = new StreamTable(clock, (path, code, tookMs) => handlers.ended?.(path, code, tookMs));
+    const streams = new StreamTable(turnClock, (path, code, tookMs) => handlers.ended?.(path, code, tookMs));
     this.#streams = streams;
     const settings = new ClientSettings();
-    const pings = new Pings(clock, limits);
+    const pings = new Pings(turnClock, limits);
     this.#answerBytes = new AnswerShare(budgets.answers, limits.unsentAnswerBytes, () => {
       const { bytes, unreadBytes } = this.#answerBytes;
       this.#clientFault(ErrorCode.enhanceYourCalm, `${bytes} bytes of answers are not taken`);
@@ -279,7 +283,7 @@ export class Router {
   #run(peer: 'downstream' | 'upstream', chunk: Buffer | undefined): void {
     if (this.#state === 'closed') return;
     this.#running = true;
-    this.#streams.turnBegins();
+    this.#turnClock.turnBegins();
     try {
       if (chunk !== undefined) (peer === 'downstream' ? this.#requests : this.responses).push(chunk);
       do {
@@ -292,7 +296,7 @@ export class Router {
       this.#fail(peer, error);
     }
     this.#running = false;
-    this.#streams.turnEnds();
+    this.#turnClock.turnEnds();
     this.#countUnread();
     if (this.#isOver && this.responses.isFlushed) this.#close();
     this.#checkDrained();

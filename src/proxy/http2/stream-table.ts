@@ -2,11 +2,11 @@
  * The streams of one connection that are open, and what is known of all others: their ids are at most `highestId`, or
  * not used yet.
  */
-import type { Clock } from '../../clock.js';
 import { GrpcCode } from '../grpc-code.js';
 import { isClientStream } from './frames.js';
 import { type CallEnd, PassedStream } from './passed-stream.js';
 import { TakenStream } from './taken-stream.js';
+import type { TurnClock } from './turn-clock.js';
 
 /** As many as may be open at the runtime: by then it has answered the first, or read its reset. */
 const maxSwallowed = 100_000;
@@ -23,13 +23,10 @@ export type CallEnded = (path: string, code: number | undefined, tookMs: number)
 export class StreamTable {
   /** When a call was last answered, in ms of the clock; undefined: none was. */
   lastAnswerMs: number | undefined;
-  readonly #clock: Clock;
+  readonly #clock: TurnClock;
   readonly #ended: CallEnded;
   readonly #passedEnded = (stream: PassedStream, code: number | undefined): void =>
-    this.#ended(stream.path, code, this.#nowMs - stream.begunMs);
-  /** While what was read from a socket is handled, and when that was first asked for; undefined: nobody has. */
-  #isInTurn = false;
-  #turnMs: number | undefined;
+    this.#ended(stream.path, code, this.#clock.now() - stream.begunMs);
   readonly active = new Map<number, PassedStream | TakenStream>();
   /** Taken streams that are answered and wait for the proof of it, by id. */
   readonly unproven = new Map<number, TakenStream>();
@@ -42,29 +39,13 @@ export class StreamTable {
   readonly #swallowed = new Set<number>();
 
   /** @param ended Told once of each call that was opened, and of those that were refused. */
-  constructor(clock: Clock, ended: CallEnded) {
+  constructor(clock: TurnClock, ended: CallEnded) {
     this.#clock = clock;
     this.#ended = ended;
   }
 
-  /** What comes until `turnEnds` comes at the same time: to read a clock for each frame takes a good part of what the frame does. */
-  turnBegins(): void {
-    this.#isInTurn = true;
-    this.#turnMs = undefined;
-  }
-
-  turnEnds(): void {
-    this.#isInTurn = false;
-  }
-
-  get #nowMs(): number {
-    if (!this.#isInTurn) return this.#clock.now();
-    this.#turnMs ??= this.#clock.now();
-    return this.#turnMs;
-  }
-
   answered(): void {
-    this.lastAnswerMs = this.#nowMs;
+    this.lastAnswerMs = this.#clock.now();
   }
 
   /** @param isStreaming Whether calls of this path may stay open for ever. */
@@ -92,7 +73,7 @@ export class StreamTable {
       this.takenCount += 1;
       return;
     }
-    stream.begunMs = this.#nowMs;
+    stream.begunMs = this.#clock.now();
     stream.onEnded = this.#passedEnded;
   }
 
@@ -110,7 +91,7 @@ export class StreamTable {
       return;
     }
     this.takenCount -= 1;
-    this.#ended(stream.path, stream.code, this.#nowMs - stream.begunMs);
+    this.#ended(stream.path, stream.code, this.#clock.now() - stream.begunMs);
   }
 
   /** A forwarded stream becomes a taken one. */
