@@ -97,7 +97,6 @@ export class CallEnds implements PayloadReader {
   giveUp(): void {
     this.#table = undefined;
     this.#fragments.length = 0;
-    this.#parts.length = 0;
     this.#end(undefined);
   }
 

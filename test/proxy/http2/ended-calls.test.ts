@@ -211,6 +211,11 @@ t.test('of trailers that are too long, and of those in several frames, nothing i
     '/pass/A undefined after 0',
   ]);
   t.strictSame(await comes(...inTwo({ 'grpc-status': '9' })), ['/pass/A 9 after 0']);
+  const [begin = Buffer.alloc(0)] = inTwo({ 'grpc-status': '9' });
+  t.strictSame(await comes(begin, frame(FrameType.continuation, Flag.endHeaders, id, Buffer.alloc(16_384))), [
+    '/pass/A undefined after 0',
+  ]);
+  t.strictSame(await comes(...inTwo({ 'grpc-status': '7' })), ['/pass/A 7 after 0']);
   t.strictSame(await comes(...inTwo({ 'x-a': 'nothing' })), ['/pass/A 2 after 0'], 'it has no status of its own');
 });
 
