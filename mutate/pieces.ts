@@ -61,8 +61,8 @@ export const pieces: readonly Piece[] = [
   {
     name: 'proxy-passed-socket',
     folder: 'src/proxy',
-    files: ['passed-socket.ts'],
-    tests: ['test/proxy/passed-socket.test.ts'],
+    files: ['descriptor.ts', 'passed-socket.ts'],
+    tests: ['test/proxy/descriptor.test.ts', 'test/proxy/passed-socket.test.ts'],
   },
   {
     name: 'proxy-socket-watch',

@@ -56,7 +56,7 @@ export function serveCommand(
         env.LISTEN_FDS === undefined
           ? undefined
           : (await import('../proxy/passed-socket.js')).takePassedSocket(env, process.pid);
-      const config = resolveConfig({ argv, env, passed: passed?.path });
+      const config = resolveConfig({ argv, env, passed });
       const output = logOutput(process.stdout);
       const log = createLog(config.logLevel, output);
       for (const unknown of unknownVariables(env))

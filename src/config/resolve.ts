@@ -11,8 +11,8 @@ export interface Sources {
   /** As yargs parsed it: option names to texts, an array where one was repeated, false for `--no-` before a name. */
   readonly argv: Readonly<Record<string, unknown>>;
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Path of the socket that a service manager has passed: `listen`, which then is this one or left out. */
-  readonly passed?: string | undefined;
+  /** The socket that a service manager has passed: `listen`, which then is its path or left out. Undefined path: it is not to be seen. */
+  readonly passed?: { readonly path: string | undefined } | undefined;
   /** One will be passed, and which is not known yet: nobody misses `listen`. */
   readonly willBePassed?: boolean;
 }
@@ -32,7 +32,8 @@ const anySocket = '/run/holdfast/holdfast.sock';
  */
 export function resolveConfig(sources: Sources): HoldfastConfig {
   const file = fileOf(sources);
-  const socket = sources.passed ?? (sources.willBePassed === true ? anySocket : undefined);
+  const passedPath = sources.passed?.path;
+  const socket = passedPath ?? (sources.willBePassed === true ? anySocket : undefined);
   const passed = (name: string) =>
     name === options.listen.name && socket !== undefined ? { source: 'the passed socket', value: socket } : undefined;
   const config = Object.fromEntries(
@@ -42,14 +43,12 @@ export function resolveConfig(sources: Sources): HoldfastConfig {
         fromEnvironment(sources, option.name) ??
         file(option.name) ??
         passed(option.name);
-      return [key, settingOf(option, given, sources.env)];
+      return [key, settingOf(option, given, sources)];
     }),
   ) as unknown as HoldfastConfig;
   checkLimits(config);
-  if (sources.passed !== undefined && !isSameSocket(config.listen, sources.passed)) {
-    throw new ConfigError(
-      `--listen ${config.listen} is not the socket that was passed, ${sources.passed}: leave it out`,
-    );
+  if (passedPath !== undefined && !isSameSocket(config.listen, passedPath)) {
+    throw new ConfigError(`--listen ${config.listen} is not the socket that was passed, ${passedPath}: leave it out`);
   }
   if (isSameSocket(config.listen, config.runtime)) {
     throw new ConfigError(
@@ -105,7 +104,7 @@ function fileOf(sources: Sources): (name: string) => Given | undefined {
   return (name) => (content.has(name) ? { source: `${name} in ${path}`, value: content.get(name) } : undefined);
 }
 
-function settingOf(option: Option<unknown>, given: Given | undefined, env: Sources['env']): unknown {
+function settingOf(option: Option<unknown>, given: Given | undefined, { env, passed }: Sources): unknown {
   if (given === undefined) {
     if (option.default !== undefined) return option.kind.parse(option.default);
     if (option.required !== true) return undefined;
@@ -114,7 +113,8 @@ function settingOf(option: Option<unknown>, given: Given | undefined, env: Sourc
     throw new ConfigError(
       `--${option.name} is missing: give ${option.kind.allowed} ` +
         `(or set ${variable}, or ${option.name} in the --config file)` +
-        (mistyped === undefined ? '' : `; ${mistyped} is set: did you mean ${variable}?`),
+        (mistyped === undefined ? '' : `; ${mistyped} is set: did you mean ${variable}?`) +
+        (passed === undefined || option.name !== options.listen.name ? '' : passedUnseen),
     );
   }
   const text = textOf(given, option.repeatable === true);
@@ -122,6 +122,9 @@ function settingOf(option: Option<unknown>, given: Given | undefined, env: Sourc
   if (value === undefined) throw refused(given, option.kind.allowed);
   return value;
 }
+
+const passedUnseen =
+  '; a socket was passed, but its path is not to be seen, as where the service has a network of its own (PrivateNetwork=)';
 
 /** @returns undefined where the file has a mapping or a list in place of a text. */
 function textOf(given: Given, repeatable: boolean): string | undefined {

@@ -4,31 +4,21 @@
  * looked at, given away or removed here. Knows nothing of what is spoken over its connections.
  */
 import { EventEmitter } from 'node:events';
-import { readFileSync, readlinkSync } from 'node:fs';
-import { Server, type Socket } from 'node:net';
+import { type AddressInfo, Server, type Socket } from 'node:net';
 import { ConfigError } from '../config/config-error.js';
+import { type Descriptor, describeDescriptor } from './descriptor.js';
 import { backlog } from './listen.js';
 
 /** The first descriptor passed. Source: SD_LISTEN_FDS_START in sd-daemon.h. */
 const firstDescriptor = 3;
 /** The name it has to have where more than one is passed: that of the unit, which is the default, or FileDescriptorName=. */
-const names = ['holdfast.socket', 'holdfast'];
+const ownNames = ['holdfast.socket', 'holdfast'];
 
 export interface PassedSocket {
   readonly descriptor: number;
   /** What it is bound to; undefined where the kernel does not show it, as in another network namespace than the manager's. */
   readonly path: string | undefined;
 }
-
-/** A line of /proc/net/unix. Source: unix_seq_show in net/unix/af_unix.c. */
-interface SocketEntry {
-  readonly isListening: boolean;
-  readonly isStream: boolean;
-  readonly path: string;
-}
-
-const listeningFlag = 0x10000;
-const streamType = 1;
 
 /**
  * Takes the variables out of the environment, so that no child believes they were meant for it.
@@ -39,63 +29,90 @@ const streamType = 1;
  * @throws {ConfigError} Something was passed that cannot be used.
  */
 export function takePassedSocket(env: Record<string, string | undefined>, pid: number): PassedSocket | undefined {
-  const { LISTEN_PID: forPid, LISTEN_FDS: count, LISTEN_FDNAMES: given } = env;
+  const { LISTEN_PID: forPid, LISTEN_FDS: count, LISTEN_FDNAMES: names } = env;
   for (const name of ['LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES']) delete env[name];
   if (count === undefined) return undefined;
   if (forPid !== String(pid)) {
     throw unusable(
       `LISTEN_PID is ${forPid ?? 'missing'}, this process is ${pid}: ` +
-        'what starts it has to exec it, or to unset LISTEN_PID and LISTEN_FDS',
+        'what starts it (ExecStart=) has to exec it, or to unset LISTEN_PID and LISTEN_FDS',
     );
   }
   if (!/^[1-9]\d{0,4}$/.test(count)) throw unusable(`LISTEN_FDS is ${count}, not how many sockets were passed`);
-  const descriptor = firstDescriptor + chosen(Number(count), given);
-  return { descriptor, path: pathOf(descriptor) };
+  const given = names ? names.split(':') : undefined;
+  if (given !== undefined && given.length !== Number(count)) {
+    throw unusable(
+      `LISTEN_FDS is ${count}, and LISTEN_FDNAMES has ${given.length} names (${given.join(', ')}): both are of what starts it`,
+    );
+  }
+  const at = chosen(Number(count), given);
+  const descriptor = firstDescriptor + at;
+  const name = given?.[at];
+  const called = name ? `${name} (descriptor ${descriptor})` : `descriptor ${descriptor}`;
+  return { descriptor, path: pathOf(describeDescriptor(descriptor), called) };
 }
 
 /** @returns Which of `count` it is, from 0. */
-function chosen(count: number, given = ''): number {
+function chosen(count: number, given: readonly string[] = []): number {
   if (count === 1) return 0;
-  const all = given.split(':').slice(0, count);
-  const fitting = [...all.keys()].filter((n) => names.includes(all[n] ?? ''));
-  const [only] = fitting;
-  if (only !== undefined && fitting.length === 1) return only;
-  throw unusable(`${count} were passed (${given}), and not just one of them is named ${names.join(' or ')}`);
+  const [only, ...others] = [...given.keys()].filter((n) => ownNames.includes(given[n] ?? ''));
+  if (only !== undefined && others.length === 0) return only;
+  throw unusable(
+    `${count} were passed (${given.join(', ') || 'without names'}), and not just one of them is named ` +
+      `${ownNames.join(' or ')}: leave one, as with one ListenStream= in one unit, or give one FileDescriptorName=holdfast`,
+  );
 }
 
-function pathOf(descriptor: number): string | undefined {
-  const link = linkOf(descriptor);
-  const inode = /^socket:\[(\d+)\]$/.exec(link)?.[1];
-  if (inode === undefined) throw unusable(`descriptor ${descriptor} is no socket but ${link}`);
-  const entry = entryOf(inode);
-  if (entry === undefined) return undefined;
-  const { path, isStream, isListening } = entry;
-  if (!isStream || !isListening) {
-    throw unusable(`descriptor ${descriptor} (${path}) is not a listening stream socket (ListenStream=, Accept=no)`);
+/** What a socket unit has in the place of `ListenStream=` with a path for each sort that is of no use. Source: systemd.socket(5). */
+const instead = {
+  fifo: 'ListenFIFO=',
+  file: 'ListenSpecial=',
+  'Unix datagram socket': 'ListenDatagram=',
+  'Unix sequential packet socket': 'ListenSequentialPacket=',
+  'TCP socket': 'ListenStream= with a port',
+  'UDP socket': 'ListenDatagram=',
+} as const;
+
+/**
+ * @param called How it is named in what is said of it.
+ * @returns undefined where it is not to be seen.
+ * @throws {ConfigError} It is seen to be of no use.
+ */
+function pathOf(passed: Descriptor, called: string): string | undefined {
+  switch (passed.sort) {
+    case 'closed':
+      throw unusable(`${called} is not open`);
+    case 'socket':
+      return undefined;
+    case 'fifo':
+    case 'file':
+      throw notUnixStream(`${called} is a ${passed.sort}, ${passed.name}`, instead[passed.sort]);
+    case 'TCP socket':
+    case 'UDP socket':
+      throw notUnixStream(`${called} is a ${passed.sort}, ${passed.address}`, instead[passed.sort]);
+    case 'Unix stream socket':
+      break;
+    default:
+      throw notUnixStream(`${called} is a ${passed.sort}, ${passed.path || 'without a path'}`, instead[passed.sort]);
   }
-  if (!path.startsWith('/')) throw unusable(`it is bound to ${path || 'nothing'}, not to an absolute path`);
+  const { state, path } = passed;
+  if (state === 'connected') {
+    throw unusable(`${called} is a connection, not a socket that listens: set Accept=no in its socket unit`);
+  }
+  if (!path.startsWith('/')) {
+    throw notUnixStream(`${called} is bound to ${path || 'nothing'}, not to an absolute path`, `ListenStream=${path}`);
+  }
+  if (state !== 'listening') {
+    throw unusable(`${called}, ${path}, does not listen: what passes it has to call listen(2), as ListenStream= does`);
+  }
   return path;
 }
 
-function linkOf(descriptor: number): string {
-  try {
-    return readlinkSync(`/proc/self/fd/${descriptor}`);
-  } catch {
-    throw unusable(`descriptor ${descriptor} is not open`);
-  }
-}
-
-function entryOf(inode: string): SocketEntry | undefined {
-  // Num: RefCount Protocol Flags Type St Inode Path
-  const entry = new RegExp(`^\\S+ \\S+ \\S+ (\\S+) (\\S+) \\S+ +${inode}(?: (.*))?$`, 'm');
-  const found = entry.exec(readFileSync('/proc/net/unix', 'utf8'));
-  if (found === null) return undefined;
-  const [, flags = '', type = '', path = ''] = found;
-  return {
-    isListening: (Number.parseInt(flags, 16) & listeningFlag) !== 0,
-    isStream: Number.parseInt(type, 16) === streamType,
-    path,
-  };
+function notUnixStream(what: string, option: string): ConfigError {
+  return unusable(
+    `${what}, and a kubelet connects to a Unix stream socket at a path: ` +
+      `set ListenStream=/run/holdfast/holdfast.sock in its socket unit, in place of ${option}`,
+  );
 }
 
 /** 'error' as in listen.ts: what went wrong after it had begun to listen. */
@@ -135,9 +152,14 @@ export async function listenOnPassed(
   const address = server.address();
   if (address !== null) {
     server.close();
-    throw unusable(`descriptor ${descriptor} is not a unix socket but ${JSON.stringify(address)}`);
+    throw notUnixStream(`descriptor ${descriptor} is a TCP socket, ${shown(address)}`, instead['TCP socket']);
   }
   return new PassedListener(server);
+}
+
+/** @param address Of a TCP socket that /proc does not show, as one of another network namespace. */
+function shown(address: string | AddressInfo): string {
+  return typeof address === 'string' ? address : `${address.address} port ${address.port}`;
 }
 
 function unusable(why: string): ConfigError {

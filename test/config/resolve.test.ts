@@ -308,16 +308,29 @@ t.test('Holdfast is never made its own runtime', async (t) => {
 
 t.test('a socket that was passed is the one to listen on, whatever names it', async (t) => {
   const { runtime } = sockets;
-  const passed = join(directory, 'passed.sock');
+  const path = join(directory, 'passed.sock');
+  const passed = { path };
   const listen = (argv: object) => resolveConfig({ argv: { runtime, ...argv }, env: {}, passed }).listen;
-  t.equal(listen({}), passed);
-  t.equal(listen({ listen: `unix://${passed}` }), passed);
+  t.equal(listen({}), path);
+  t.equal(listen({ listen: `unix://${path}` }), path);
   const other = '/run/holdfast-test/a.sock';
   t.throws(() => listen({ listen: other }), {
     name: 'ConfigError',
-    message: `--listen ${other} is not the socket that was passed, ${passed}: leave it out`,
+    message: `--listen ${other} is not the socket that was passed, ${path}: leave it out`,
   });
-  t.throws(() => resolveConfig({ argv: { runtime: passed }, env: {}, passed }), { message: /are the same socket/ });
+  t.throws(() => resolveConfig({ argv: { runtime: path }, env: {}, passed }), { message: /are the same socket/ });
+});
+
+t.test('of a socket that was passed and whose path is not to be seen, the path has to be given', (t) => {
+  const { listen, runtime } = sockets;
+  const passed = { path: undefined };
+  t.throws(() => resolveConfig({ argv: { runtime }, env: {}, passed }), {
+    message:
+      /^--listen is missing: give .*; a socket was passed, but its path is not to be seen, .*\(PrivateNetwork=\)$/,
+  });
+  t.throws(() => resolveConfig({ argv: { listen }, env: {}, passed }), { message: /^--runtime is missing: [^;]*$/ });
+  t.equal(resolveConfig({ argv: { listen, runtime }, env: {}, passed }).listen, listen);
+  t.end();
 });
 
 t.test('the admin socket is one of its own, and a group is for it alone', (t) => {

@@ -1,7 +1,8 @@
 /** A socket that another process has opened and passed on. */
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { closeSync, lstatSync, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { closeSync, lstatSync, mkdtempSync, openSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { connect, Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -37,7 +38,7 @@ t.test('without LISTEN_FDS nothing was passed, and what is left of it goes', asy
 
 t.test('variables that are wrong are refused by name, and go all the same', async (t) => {
   const refused = 'cannot use the socket that was passed: ';
-  const remedy = 'what starts it has to exec it, or to unset LISTEN_PID and LISTEN_FDS';
+  const remedy = 'what starts it (ExecStart=) has to exec it, or to unset LISTEN_PID and LISTEN_FDS';
   t.equal(refusal({ LISTEN_FDS: '1' }), `${refused}LISTEN_PID is missing, this process is 7: ${remedy}`);
   t.equal(refusal({ LISTEN_PID: '8', LISTEN_FDS: '1' }), `${refused}LISTEN_PID is 8, this process is 7: ${remedy}`);
   for (const count of ['', '0', '-1', '1x', 'x1', '100000']) {
@@ -53,26 +54,46 @@ t.test('of several the one that is named is taken', async (t) => {
   const choose = (names: string, count = '3') => refusal({ LISTEN_PID: '7', LISTEN_FDS: count, LISTEN_FDNAMES: names });
   const other = (names: string, count = 3) =>
     `cannot use the socket that was passed: ${count} were passed (${names}), and not just one of them is named ` +
-    'holdfast.socket or holdfast';
-  for (const names of ['a:b:c', '', 'holdfast:b:holdfast.socket', 'a:b:c:holdfast', 'holdfasts:b:c']) {
-    t.equal(choose(names), other(names));
-  }
-  t.equal(refusal({ LISTEN_PID: '7', LISTEN_FDS: '2' }), other('', 2));
+    'holdfast.socket or holdfast: leave one, as with one ListenStream= in one unit, or give one FileDescriptorName=holdfast';
+  t.equal(choose('a:b:c'), other('a, b, c'));
+  t.equal(choose(''), other('without names'));
+  t.equal(choose('holdfast:b:holdfast.socket'), other('holdfast, b, holdfast.socket'));
+  t.equal(choose('holdfasts:b:c'), other('holdfasts, b, c'));
+  t.equal(choose('::'), other(', , '));
+  t.equal(refusal({ LISTEN_PID: '7', LISTEN_FDS: '2' }), other('without names', 2));
   // There are not as many descriptors: which one is looked at says the message.
   const many = (n: number, name: string) => Array.from({ length: 90_000 }, (_, i) => (i === n ? name : 'x')).join(':');
-  t.match(choose(many(80_000, 'holdfast'), '90000'), /: descriptor 80003 is not open$/);
-  t.match(choose(many(80_001, 'holdfast.socket'), '90000'), /: descriptor 80004 is not open$/);
+  t.match(choose(many(80_000, 'holdfast'), '90000'), /: holdfast \(descriptor 80003\) is not open$/);
+  t.match(choose(many(80_001, 'holdfast.socket'), '90000'), /: holdfast\.socket \(descriptor 80004\) is not open$/);
+});
+
+t.test('names that are fewer or more than what was passed are refused, for one socket too', async (t) => {
+  for (const [count, names, n] of [
+    ['3', 'a:b:c:holdfast', 4],
+    ['2', 'holdfast', 1],
+    ['1', 'holdfast:b', 2],
+  ] as const) {
+    t.equal(
+      refusal({ LISTEN_PID: '7', LISTEN_FDS: count, LISTEN_FDNAMES: names }),
+      `cannot use the socket that was passed: LISTEN_FDS is ${count}, and LISTEN_FDNAMES has ${n} names ` +
+        `(${names.replaceAll(':', ', ')}): both are of what starts it`,
+    );
+  }
 });
 
 /** A handle that another process has opened and passed on, and holds still: as a service manager does, it accepts nothing. */
-async function passed(t: Test, script: string, ...args: readonly string[]): Promise<number> {
+async function passedWith(t: Test, script: string, ...args: readonly string[]) {
   const child = spawn(process.execPath, ['-e', `const net = require('node:net'); ${script}`, ...args], {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   });
   t.teardown(() => child.kill('SIGKILL'));
-  const [, handle] = (await once(child, 'message')) as [unknown, { readonly fd: number }];
+  const [said, handle] = (await once(child, 'message')) as [string, { readonly fd: number }];
   child.kill('SIGSTOP');
-  return handle.fd;
+  return { said, descriptor: handle.fd };
+}
+
+async function passed(t: Test, script: string, ...args: readonly string[]): Promise<number> {
+  return (await passedWith(t, script, ...args)).descriptor;
 }
 
 const listens = "const s = net.createServer().listen(process.argv[1], () => process.send('', s._handle));";
@@ -83,13 +104,31 @@ function taken(descriptor: number) {
   return takePassedSocket({ LISTEN_PID: '7', LISTEN_FDS: String(descriptor - 2), LISTEN_FDNAMES: names }, 7);
 }
 
+/** The end of the refusal, behind the name. */
 function refusedDescriptor(descriptor: number): string {
+  const begin = `cannot use the socket that was passed: holdfast (descriptor ${descriptor})`;
   try {
     return JSON.stringify(taken(descriptor));
   } catch (error) {
-    return String(error);
+    if (!(error instanceof ConfigError) || !error.message.startsWith(begin)) throw error;
+    return error.message.slice(begin.length);
   }
 }
+
+/** The descriptors of this process that are sockets. */
+function sockets(): readonly string[] {
+  return readdirSync('/proc/self/fd').filter((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`).startsWith('socket:');
+    } catch {
+      return false;
+    }
+  });
+}
+
+const insteadOf = (option: string) =>
+  ', and a kubelet connects to a Unix stream socket at a path: set ListenStream=/run/holdfast/holdfast.sock in its ' +
+  `socket unit, in place of ${option}`;
 
 t.test('a listening unix socket is taken, with its path', async (t) => {
   const at = path(t);
@@ -97,33 +136,72 @@ t.test('a listening unix socket is taken, with its path', async (t) => {
   t.same(taken(descriptor), { descriptor, path: at });
 });
 
-t.test('what is no listening unix socket with a path is refused', async (t) => {
-  const cannot = 'ConfigError: cannot use the socket that was passed:';
+t.test('what is no socket is refused by what it is, with the option that passes it', async (t) => {
   const file = openSync('/dev/null', 'r');
   t.teardown(() => closeSync(file));
-  t.equal(refusedDescriptor(file), `${cannot} descriptor ${file} is no socket but /dev/null`);
-  const abstract = await passed(t, listens.replace('process', "'\\0' + process"), `hf-${crypto.randomUUID()}`);
-  t.match(refusedDescriptor(abstract), /: it is bound to @\S+, not to an absolute path$/);
-  const connected = await passed(
-    t,
-    "net.createServer().listen(process.argv[1], () => { const c = net.connect(process.argv[1], () => process.send('', c._handle)); });",
-    path(t),
-  );
+  t.equal(refusedDescriptor(file), ` is a file, /dev/null${insteadOf('ListenSpecial=')}`);
+  const fifo = path(t);
+  execFileSync('mkfifo', [fifo]);
+  const opened = openSync(fifo, 'r+');
+  t.teardown(() => closeSync(opened));
+  t.equal(refusedDescriptor(opened), ` is a fifo, ${fifo}${insteadOf('ListenFIFO=')}`);
+});
+
+t.test('a unix socket that no client can connect to by a path is refused', async (t) => {
+  const name = `hf-${crypto.randomUUID()}`;
+  const abstract = await passed(t, listens.replace('process', "'\\0' + process"), name);
+  // Node fills the address up with zeros, which the kernel shows as @.
   t.equal(
-    refusedDescriptor(connected),
-    `${cannot} descriptor ${connected} () is not a listening stream socket (ListenStream=, Accept=no)`,
+    refusedDescriptor(abstract).replaceAll(/@{2,}/g, ''),
+    ` is bound to @${name}, not to an absolute path${insteadOf(`ListenStream=@${name}`)}`,
   );
-  const tcp = await passed(
+  const at = path(t);
+  const connection = ' is a connection, not a socket that listens: set Accept=no in its socket unit';
+  const connect = (send: string) =>
+    `const s = net.createServer((a) => ${send === 'a' ? "process.send('', a._handle)" : '{}'}).listen(process.argv[1], () => {
+      const c = net.connect(process.argv[1], () => ${send === 'c' ? "process.send('', c._handle)" : '{}'});
+    });`;
+  t.equal(refusedDescriptor(await passed(t, connect('a'), at)), connection, 'the end that was accepted');
+  t.equal(refusedDescriptor(await passed(t, connect('c'), path(t))), connection, 'the end of the client');
+});
+
+t.test('a TCP or UDP socket is refused with its address', async (t) => {
+  const tcp = (address: string) => `
+    const s = net.createServer().listen(0, '${address}', () => process.send(String(s.address().port), s._handle));`;
+  for (const [address, shown] of [
+    ['127.0.0.1', '127.0.0.1'],
+    ['::1', '[::1]'],
+  ] as const) {
+    const { descriptor, said } = await passedWith(t, tcp(address));
+    t.equal(
+      refusedDescriptor(descriptor),
+      ` is a TCP socket, ${shown}:${said}${insteadOf('ListenStream= with a port')}`,
+    );
+  }
+  const before = sockets();
+  const udp = createSocket('udp4');
+  t.teardown(() => udp.close());
+  udp.bind(0, '127.0.0.1');
+  await once(udp, 'listening');
+  const [descriptor] = sockets().filter((fd) => !before.includes(fd));
+  t.equal(
+    refusedDescriptor(Number(descriptor)),
+    ` is a UDP socket, 127.0.0.1:${udp.address().port}${insteadOf('ListenDatagram=')}`,
+  );
+});
+
+t.test('what proves to be of no use only when it is to listen is refused then', async (t) => {
+  const { descriptor, said } = await passedWith(
     t,
-    "const s = net.createServer().listen(0, '127.0.0.1', () => process.send('', s._handle));",
+    "const s = net.createServer().listen(0, '127.0.0.1', () => process.send(String(s.address().port), s._handle));",
   );
-  t.same(taken(tcp), { descriptor: tcp, path: undefined }, 'its path is not to be seen');
   await t.rejects(
-    listenOnPassed({ descriptor: tcp, path: undefined }, () => {}),
+    listenOnPassed({ descriptor, path: undefined }, () => {}),
     {
       name: 'ConfigError',
       message:
-        /^cannot use the socket that was passed: descriptor \d+ is not a unix socket but \{"address":"127.0.0.1"/,
+        `cannot use the socket that was passed: descriptor ${descriptor} is a TCP socket, 127.0.0.1 port ${said}` +
+        insteadOf('ListenStream= with a port'),
     },
   );
   await t.rejects(
