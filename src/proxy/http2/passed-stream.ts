@@ -42,13 +42,16 @@ interface Reading {
   readonly halfRequests: HalfRequests;
 }
 
+/** Is told before the stream is opened. */
+function nobody(): void {}
+
 /** A stream the runtime serves. */
 export class PassedStream implements HalfRequest, CallEnd {
   readonly path: string;
   /** When it was opened, in ms of the clock. */
   begunMs = 0;
   /** Told once how its call ended; the same function for all streams. */
-  onEnded: ((stream: PassedStream, code: number | undefined) => void) | undefined;
+  onEnded: (stream: PassedStream, code: number | undefined) => void = nobody;
   /** Undefined once the runtime has begun to answer. */
   report: ReportRequest | undefined;
   requestEnded = false;
@@ -113,7 +116,7 @@ export class PassedStream implements HalfRequest, CallEnd {
     const listener = this.#endListener;
     this.#endListener = undefined;
     listener?.(code === GrpcCode.ok);
-    this.onEnded?.(this, code);
+    this.onEnded(this, code);
   }
 
   endResponse(): void {

@@ -85,9 +85,10 @@ export class StreamTable {
   /** @param code How the call of a forwarded stream ends by that, where the runtime has not ended it; undefined: nobody has said. */
   close(streamId: number, code?: number): void {
     const stream = this.active.get(streamId);
-    if (!this.active.delete(streamId)) return;
-    if (!(stream instanceof TakenStream)) {
-      stream?.close(code);
+    if (stream === undefined) return;
+    this.active.delete(streamId);
+    if (stream instanceof PassedStream) {
+      stream.close(code);
       return;
     }
     this.takenCount -= 1;
