@@ -39,6 +39,9 @@ const internetTables = [
 const addressColumn = 1;
 const inodeColumn = 9;
 
+/** And the inode, and a bracket. */
+const socketName = 'socket:[';
+
 /** @param proc Where procfs is. */
 export function describeDescriptor(descriptor: number, proc = '/proc'): Descriptor {
   let name: string;
@@ -47,29 +50,29 @@ export function describeDescriptor(descriptor: number, proc = '/proc'): Descript
   } catch {
     return { sort: 'closed' };
   }
-  const inode = /^socket:\[(\d+)\]$/.exec(name)?.[1];
-  if (inode === undefined) return { sort: fstatSync(descriptor).isFIFO() ? 'fifo' : 'file', name };
+  if (!name.startsWith(socketName)) return { sort: fstatSync(descriptor).isFIFO() ? 'fifo' : 'file', name };
+  const inode = name.slice(socketName.length, -1);
   return unixSocket(inode, proc) ?? internetSocket(inode, proc) ?? { sort: 'socket' };
 }
 
 function unixSocket(inode: string, proc: string): Descriptor | undefined {
-  for (const line of table('unix', proc)) {
-    // Num: RefCount Protocol Flags Type St Inode Path. Source: unix_seq_show in net/unix/af_unix.c.
-    const [, , , flags = '', type = '', state = '', found, ...path] = line.split(/ +/);
-    const sort = unixSorts[Number.parseInt(type, 16)];
-    if (found !== inode || sort === undefined) continue;
-    const isListening = (Number.parseInt(flags, 16) & listeningFlag) !== 0;
-    const isConnected = Number.parseInt(state, 16) === connectedState;
-    return { sort, state: isListening ? 'listening' : isConnected ? 'connected' : 'idle', path: path.join(' ') };
-  }
-  return undefined;
+  // Num: RefCount Protocol Flags Type St Inode Path. Source: unix_seq_show in net/unix/af_unix.c.
+  const lines = table('unix', proc).map((line) => line.split(/ +/));
+  const line = lines.find((columns) => columns[6] === inode);
+  if (line === undefined) return undefined;
+  const [, , , flags, type, state, , ...path] = line;
+  const sort = unixSorts[Number(`0x${type}`)];
+  if (sort === undefined) return undefined;
+  const isListening = (Number(`0x${flags}`) & listeningFlag) !== 0;
+  const isConnected = Number(`0x${state}`) === connectedState;
+  return { sort, state: isListening ? 'listening' : isConnected ? 'connected' : 'idle', path: path.join(' ') };
 }
 
 function internetSocket(inode: string, proc: string): Descriptor | undefined {
   for (const [name, sort] of internetTables) {
     for (const line of table(name, proc)) {
       const columns = line.trim().split(/ +/);
-      if (columns[inodeColumn] === inode) return { sort, address: addressOf(columns[addressColumn] ?? '') };
+      if (columns[inodeColumn] === inode) return { sort, address: addressOf(`${columns[addressColumn]}`) };
     }
   }
   return undefined;
@@ -86,13 +89,10 @@ function table(name: string, proc: string): readonly string[] {
 
 /** @param text Words of 4 bytes as the machine reads them, then the port: `0100007F:0050`. */
 function addressOf(text: string): string {
-  const [words = '', port = ''] = text.split(':');
-  const bytes = Buffer.from(words, 'hex');
+  // Ends at the colon.
+  const bytes = Buffer.from(text, 'hex');
   if (endianness() === 'LE') bytes.swap32();
-  const host = bytes.length === 4 ? bytes.join('.') : new URL(`http://[${groups(bytes)}]`).hostname;
-  return `${host}:${Number.parseInt(port, 16)}`;
-}
-
-function groups(bytes: Buffer): string {
-  return (bytes.toString('hex').match(/.{4}/g) ?? []).join(':');
+  const groups = bytes.toString('hex').replace(/.{4}(?!$)/g, '$&:');
+  const host = bytes.length === 4 ? bytes.join('.') : new URL(`http://[${groups}]`).hostname;
+  return `${host}:${Number(`0x${text.slice(text.indexOf(':') + 1)}`)}`;
 }

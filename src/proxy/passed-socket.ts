@@ -4,7 +4,7 @@
  * looked at, given away or removed here. Knows nothing of what is spoken over its connections.
  */
 import { EventEmitter } from 'node:events';
-import { type AddressInfo, Server, type Socket } from 'node:net';
+import { Server, type Socket } from 'node:net';
 import { ConfigError } from '../config/config-error.js';
 import { type Descriptor, describeDescriptor } from './descriptor.js';
 import { backlog } from './listen.js';
@@ -49,13 +49,13 @@ export function takePassedSocket(env: Record<string, string | undefined>, pid: n
   const descriptor = firstDescriptor + at;
   const name = given?.[at];
   const called = name ? `${name} (descriptor ${descriptor})` : `descriptor ${descriptor}`;
-  return { descriptor, path: pathOf(describeDescriptor(descriptor), called) };
+  return { descriptor, path: listeningPath(describeDescriptor(descriptor), called) };
 }
 
 /** @returns Which of `count` it is, from 0. */
 function chosen(count: number, given: readonly string[] = []): number {
   if (count === 1) return 0;
-  const [only, ...others] = [...given.keys()].filter((n) => ownNames.includes(given[n] ?? ''));
+  const [only, ...others] = given.flatMap((name, n) => (ownNames.includes(name) ? [n] : []));
   if (only !== undefined && others.length === 0) return only;
   throw unusable(
     `${count} were passed (${given.join(', ') || 'without names'}), and not just one of them is named ` +
@@ -78,7 +78,7 @@ const instead = {
  * @returns undefined where it is not to be seen.
  * @throws {ConfigError} It is seen to be of no use.
  */
-function pathOf(passed: Descriptor, called: string): string | undefined {
+export function listeningPath(passed: Descriptor, called: string): string | undefined {
   switch (passed.sort) {
     case 'closed':
       throw unusable(`${called} is not open`);
@@ -152,14 +152,9 @@ export async function listenOnPassed(
   const address = server.address();
   if (address !== null) {
     server.close();
-    throw notUnixStream(`descriptor ${descriptor} is a TCP socket, ${shown(address)}`, instead['TCP socket']);
+    throw notUnixStream(`descriptor ${descriptor} is a TCP socket, ${JSON.stringify(address)}`, instead['TCP socket']);
   }
   return new PassedListener(server);
-}
-
-/** @param address Of a TCP socket that /proc does not show, as one of another network namespace. */
-function shown(address: string | AddressInfo): string {
-  return typeof address === 'string' ? address : `${address.address} port ${address.port}`;
 }
 
 function unusable(why: string): ConfigError {

@@ -25,6 +25,7 @@ const unix = [
   '0000000000000000: 00000002 00000000 00000000 0002 01 51204 /run/log',
   '0000000000000000: 00000003 00000000 00000000 0002 03 51205',
   '0000000000000000: 00000002 00000000 00010000 0005 01 51206 @packets',
+  '0000000000000000: 00000002 00000000 00010000 0003 01 51207 /run/of-no-known-type',
 ];
 
 t.test('a unix socket is told by its type, its state and what it is bound to', async (t) => {
@@ -35,6 +36,7 @@ t.test('a unix socket is told by its type, its state and what it is bound to', a
     [51204, { sort: 'Unix datagram socket', state: 'idle', path: '/run/log' }],
     [51205, { sort: 'Unix datagram socket', state: 'connected', path: '' }],
     [51206, { sort: 'Unix sequential packet socket', state: 'listening', path: '@packets' }],
+    [51207, { sort: 'socket' }],
     [5120, { sort: 'socket' }],
     [201, { sort: 'socket' }],
   ] as const) {

@@ -8,7 +8,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { ConfigError } from '../../src/config/config-error.js';
-import { listenOnPassed, takePassedSocket } from '../../src/proxy/passed-socket.js';
+import type { Descriptor } from '../../src/proxy/descriptor.js';
+import { listeningPath, listenOnPassed, takePassedSocket } from '../../src/proxy/passed-socket.js';
 import { refusedOf } from '../support/backlog.js';
 import { settle } from '../support/manual-clock.js';
 import { soon, until } from '../support/soon.js';
@@ -141,7 +142,7 @@ t.test('what is no socket is refused by what it is, with the option that passes 
   t.teardown(() => closeSync(file));
   t.equal(refusedDescriptor(file), ` is a file, /dev/null${insteadOf('ListenSpecial=')}`);
   const fifo = path(t);
-  execFileSync('mkfifo', [fifo]);
+  execFileSync('sh', ['-c', 'mkfifo "$0"', fifo]);
   const opened = openSync(fifo, 'r+');
   t.teardown(() => closeSync(opened));
   t.equal(refusedDescriptor(opened), ` is a fifo, ${fifo}${insteadOf('ListenFIFO=')}`);
@@ -190,6 +191,48 @@ t.test('a TCP or UDP socket is refused with its address', async (t) => {
   );
 });
 
+t.test('each sort is refused by what it is and the option to change; only what is not to be seen is not', (t) => {
+  const refused = (passed: Descriptor) => {
+    try {
+      return listeningPath(passed, 'x');
+    } catch (error) {
+      return error instanceof ConfigError
+        ? error.message.replace('cannot use the socket that was passed: ', '')
+        : error;
+    }
+  };
+  const [datagram, packets] = ['Unix datagram socket', 'Unix sequential packet socket'] as const;
+  t.equal(
+    refused({ sort: datagram, state: 'idle', path: '/run/x' }),
+    `x is a Unix datagram socket, /run/x${insteadOf('ListenDatagram=')}`,
+  );
+  t.equal(
+    refused({ sort: packets, state: 'listening', path: '' }),
+    `x is a Unix sequential packet socket, without a path${insteadOf('ListenSequentialPacket=')}`,
+  );
+  const stream = { sort: 'Unix stream socket' } as const;
+  t.equal(
+    refused({ ...stream, state: 'idle', path: '' }),
+    `x is bound to nothing, not to an absolute path${insteadOf('ListenStream=')}`,
+  );
+  t.equal(
+    refused({ ...stream, state: 'idle', path: '/run/x' }),
+    'x, /run/x, does not listen: what passes it has to call listen(2), as ListenStream= does',
+  );
+  t.equal(refused({ ...stream, state: 'listening', path: '/run/x' }), '/run/x');
+  t.equal(refused({ sort: 'socket' }), undefined);
+  t.equal(refused({ sort: 'closed' }), 'x is not open');
+  t.end();
+});
+
+t.test('without names one descriptor is named by its number', async (t) => {
+  t.match(
+    refusal({ LISTEN_PID: '7', LISTEN_FDS: '1' }),
+    /^cannot use the socket that was passed: descriptor 3 is /,
+    'it is not open for clients here',
+  );
+});
+
 t.test('what proves to be of no use only when it is to listen is refused then', async (t) => {
   const { descriptor, said } = await passedWith(
     t,
@@ -200,8 +243,8 @@ t.test('what proves to be of no use only when it is to listen is refused then', 
     {
       name: 'ConfigError',
       message:
-        `cannot use the socket that was passed: descriptor ${descriptor} is a TCP socket, 127.0.0.1 port ${said}` +
-        insteadOf('ListenStream= with a port'),
+        `cannot use the socket that was passed: descriptor ${descriptor} is a TCP socket, ` +
+        `{"address":"127.0.0.1","family":"IPv4","port":${said}}${insteadOf('ListenStream= with a port')}`,
     },
   );
   await t.rejects(
