@@ -153,11 +153,8 @@ function holdfastConfig(
 ): [config: HoldfastConfig | undefined, fault: string | undefined] {
   const { config: file, ...argv } = start.argv;
   const read = file === undefined ? {} : { config: files.real(file) };
-  const listen = argv.listen ?? variableOf(start, 'listen')?.value ?? settingsIn(files.text(file ?? '')).get('listen');
-  // Where nothing says another one it is the socket that systemd passes.
-  const passed = listen === undefined ? paths.socket : undefined;
   try {
-    return [resolveConfig({ argv: { ...argv, ...read }, env: valuesOf(start), passed }), undefined];
+    return [resolveConfig({ argv: { ...argv, ...read }, env: valuesOf(start), willBePassed: true }), undefined];
   } catch (error) {
     return [undefined, error instanceof Error ? error.message : String(error)];
   }
