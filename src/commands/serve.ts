@@ -36,7 +36,8 @@ export function serveCommand(
       }
       yargs.option('dry-run', {
         type: 'boolean',
-        describe: 'Read the configuration, say whether it is understood, and do nothing',
+        describe:
+          'Read the configuration, say whether it is understood, and do nothing. A socket may be passed, so that none is missed',
       });
       return yargs.epilogue(
         'Durations are written 250ms, 90s, 5m, 1h30m; sockets unix:///p, unix:p or /p. An option given here wins over ' +

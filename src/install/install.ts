@@ -14,6 +14,7 @@ import type { Steps } from './steps.js';
 import { switchKubelet } from './switch.js';
 import { installUnits } from './units.js';
 import { endInterruptedUpgrade } from './upgrade.js';
+import { pauseEnds } from './way-back.js';
 
 /** In this order. */
 export const stages = ['host-check', 'artifacts', 'units', 'switch', 'label'] as const;
@@ -80,13 +81,12 @@ function artifactsOf({ node, program }: InstallOptions): { node: string; program
   return { node: node ?? process.execPath, program: found };
 }
 
-/** What starts this again and again would otherwise restart the kubelet each time. */
-function refuseTooSoon({ files, date }: Machine, retryAfterMs: number): void {
-  const reverted = files.text(marks.reverted)?.trim();
-  const againAt = Date.parse(reverted ?? '') + retryAfterMs;
-  if (reverted === undefined || retryAfterMs === 0 || !(date().getTime() < againAt)) return;
+function refuseTooSoon(machine: Machine, retryAfterMs: number): void {
+  const reverted = machine.files.text(marks.reverted)?.trim();
+  const againAt = pauseEnds(machine, reverted, retryAfterMs);
+  if (againAt === undefined) return;
   throw new Refusal(
-    `the switch was taken back at ${reverted} and is not tried again before ${new Date(againAt).toISOString()}`,
+    `the switch was taken back at ${reverted} and is not tried again before ${againAt}`,
     `find out why first (holdfast check, journalctl -u holdfast.service); without ${marks.reverted} it is tried at once`,
   );
 }

@@ -96,8 +96,11 @@ if [ -n "$failed" ]; then
   echo "the kubelet's endpoint could not be put back everywhere; it is tried again at the next boot"
   exit 1
 fi
+# The marks may be on another file system: none of them is true before all else is.
+sync
 date -u +%Y-%m-%dT%H:%M:%SZ > "$state/reverted"
 rm -f "$state/reverting"
+sync
 echo "the kubelet's endpoint is what it was before Holdfast: the switch was not confirmed"
 `;
 }

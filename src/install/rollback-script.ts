@@ -29,6 +29,14 @@ export interface Replaced {
   readonly isKept: boolean;
 }
 
+/** It is let go of only once an upgrade is confirmed or undone: a power cut may have brought the mark back. */
+const nothingKept = `if [ ! -d "$kept" ]; then
+  rm -f "$state/rolling-back"
+  echo "nothing of before the upgrade is kept any more: it was confirmed or undone"
+  exit 0
+fi
+`;
+
 /** @param replaced In the order in which they are put in place; they are undone in the opposite one. */
 export function rollbackScript(replaced: readonly Replaced[]): string {
   const calls = [...replaced].reverse().map(({ file, isKept }) => {
@@ -42,7 +50,7 @@ root=$HOLDFAST_ROOT
 state=$root${paths.state}
 kept=$root${keptIn}
 mv "$state/upgrading" "$state/rolling-back" 2>/dev/null || [ -e "$state/rolling-back" ] || exit 0
-
+${replaced.some(({ isKept }) => isKept) ? nothingKept : ''}
 # A whole file at any time; it takes no room, unless it is on another file system. A link stays one.
 put_back() { # file
   to=$(readlink -f "$root$1")
@@ -78,8 +86,11 @@ if [ -n "$failed" ]; then
   exit 1
 fi
 read -r since what < "$state/rolling-back"
+# The marks may be on another file system: none of them is true before all else is.
+sync
 echo "$(date -u +%Y-%m-%dT%H:%M:%SZ) $what" > "$state/rolled-back"
 rm -f "$state/rolling-back"
+sync
 echo "Holdfast is what it was before the upgrade of $since, which was not confirmed"
 `;
 }

@@ -226,9 +226,7 @@ function isChanged({ files }: Machine): boolean {
 async function takeBack(machine: Machine): Promise<void> {
   const fault = await undo(machine, revert, () => isChanged(machine));
   if (fault !== undefined) {
-    throw new RevertedError(
-      `the kubelet's endpoint could not be taken back (${fault}): run /bin/sh ${marks.script} by hand`,
-    );
+    throw new RevertedError(`the kubelet's endpoint could not be taken back: ${fault}`);
   }
   updateRecord(machine.files, { changes: [] });
 }

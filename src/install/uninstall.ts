@@ -262,6 +262,8 @@ async function removeUnits(machine: Machine, steps: Steps, record: InstallRecord
     await steps.do(`${there.join(', ')} stopped and disabled`, async () => {
       await run('systemctl', ['disable', ...there]);
       await systemctl(machine, 'stop', ...there);
+      // One that hung has failed by being stopped, and that has started what follows a failure.
+      await systemctl(machine, 'stop', ...there);
     });
     for (const name of there) await removeUnit(machine, steps, record, `${paths.units}/${name}`);
     if (!steps.dryRun) {

@@ -19,7 +19,7 @@ import { RevertedError } from './reverted-error.js';
 import { keptIn, rollback, rollbackScript, rollbackUnitText, waitsIn } from './rollback-script.js';
 import type { Steps } from './steps.js';
 import { unitState } from './systemctl.js';
-import { arm, claim, disarm, isOpen, undo } from './way-back.js';
+import { arm, claim, disarm, isOpen, pauseEnds, undo } from './way-back.js';
 
 /** Start-up takes a second or two, on a loaded node several. */
 const answerWithinMs = 30_000;
@@ -98,17 +98,18 @@ export async function endInterruptedUpgrade(machine: Machine, steps: Steps, asks
 
 /** For who takes Holdfast away altogether. */
 export async function forgetUpgrade(machine: Machine): Promise<void> {
+  // One that is at work would put back what is taken away.
+  await machine.run('systemctl', ['stop', rollback.timer, rollback.unit]);
   for (const mark of [rollback.pending, rollback.undoing, rollback.undone]) machine.files.remove(mark);
   await disarm(machine, rollback);
 }
 
-/** What starts this again and again would otherwise restart Holdfast each time. */
-function refuseTooSoon({ files, date }: Machine, { retryAfterMs, startedWith, to }: Upgrade): void {
-  const [time = '', what] = files.text(rollback.undone)?.trim().split(' ') ?? [];
-  const againAt = Date.parse(time) + retryAfterMs;
-  if (what !== startedWith || retryAfterMs === 0 || !(date().getTime() < againAt)) return;
+function refuseTooSoon(machine: Machine, { retryAfterMs, startedWith, to }: Upgrade): void {
+  const [time, what] = machine.files.text(rollback.undone)?.trim().split(' ') ?? [];
+  const againAt = pauseEnds(machine, time, retryAfterMs);
+  if (what !== startedWith || againAt === undefined) return;
   throw new Refusal(
-    `the upgrade to Holdfast ${to} was taken back at ${time} and is not tried again before ${new Date(againAt).toISOString()}`,
+    `the upgrade to Holdfast ${to} was taken back at ${time} and is not tried again before ${againAt}`,
     `find out why first (journalctl -u holdfast.service); without ${rollback.undone} it is tried at once`,
   );
 }
@@ -222,9 +223,7 @@ async function takeBack(machine: Machine): Promise<void> {
     files.remove(keptIn);
     return;
   }
-  throw new RevertedError(
-    `the Holdfast that was here before could not be put back (${fault}): run /bin/sh ${rollback.script} by hand`,
-  );
+  throw new RevertedError(`the Holdfast that was here before could not be put back: ${fault}`);
 }
 
 /** What was put in place after the timer had put back what was there by then. */

@@ -79,6 +79,21 @@ export function claim({ files }: Machine, { pending }: WayBack): boolean {
   }
 }
 
+/**
+ * What tries a change again and again would otherwise restart a service each time.
+ *
+ * @param undoneAt What was written when it was undone; one that is still to come, since a clock was wrong, counts for nothing.
+ * @returns Until when it is not tried again; undefined: it may be.
+ */
+export function pauseEnds(
+  { date }: Pick<Machine, 'date'>,
+  undoneAt: string | undefined,
+  retryAfterMs: number,
+): string | undefined {
+  const [since, now] = [Date.parse(undoneAt ?? ''), date().getTime()];
+  return since <= now && now < since + retryAfterMs ? new Date(since + retryAfterMs).toISOString() : undefined;
+}
+
 /** @returns Whether the change waits to be confirmed or undone. */
 export function isOpen({ files }: Pick<Machine, 'files'>, { pending, undoing }: WayBack): boolean {
   return files.has(pending) || files.has(undoing);
@@ -88,7 +103,7 @@ export function isOpen({ files }: Pick<Machine, 'files'>, { pending, undoing }: 
  * Does what the timer would do, unless it has.
  *
  * @param isLeft Whether something is still to be undone after the timer has undone what was there by then.
- * @returns What went wrong; undefined: all is undone and nothing is armed any more.
+ * @returns What went wrong, and what to do; undefined: all is undone and nothing is armed any more.
  */
 export async function undo(machine: Machine, way: WayBack, isLeft: () => boolean): Promise<string | undefined> {
   const { files, clock } = machine;
@@ -97,9 +112,11 @@ export async function undo(machine: Machine, way: WayBack, isLeft: () => boolean
   const isAtWork = async () => (await unitState(machine, way.unit, 'ActiveState')).ActiveState === 'activating';
   while (clock.now() < until && (await isAtWork())) await pause(machine, lookEachMs);
   if (isOpen(machine, way) || !files.has(way.undone) || isLeft()) {
+    const open = [way.pending, way.undoing].filter((mark) => files.has(mark));
+    if (!files.has(way.script)) return `${way.script} is gone; see to it, then remove ${open.join(', ')}`;
     if (!isOpen(machine, way)) files.write(way.pending, `${machine.date().toISOString()}\n`);
     const ran = await machine.run('/bin/sh', [way.script]);
-    if (ran.code !== 0) return complaint(ran);
+    if (ran.code !== 0) return `${complaint(ran)}: run /bin/sh ${way.script} by hand`;
   }
   await disarm(machine, way);
   return undefined;

@@ -5,6 +5,7 @@ import { type InstallOptions, install } from '../../src/install/install.js';
 import { keptIn, rollback, waitsIn } from '../../src/install/rollback-script.js';
 import { Steps } from '../../src/install/steps.js';
 import { uninstall, usualUninstallStages } from '../../src/install/uninstall.js';
+import { pauseEnds } from '../../src/install/way-back.js';
 import { type FakeNode, installedNode, running } from './fake-node.js';
 
 const bundle = '/opt/holdfast/lib/holdfast.mjs';
@@ -121,7 +122,9 @@ t.test('what was taken back is not tried again too soon, and something else is',
   give(node, '2.0.0-broken');
   await t.rejects(doInstall(node), { name: 'RevertedError' });
   node.ran.length = 0;
-  // The time of day stands still, at a moment before that of the script, which is the machine's.
+  // The script has the machine's time of day.
+  const [, ...what] = node.read(rollback.undone).split(' ');
+  node.write(rollback.undone, [node.machine.date().toISOString(), ...what].join(' '));
   const units = { stages: ['units'], retryAfterMs: 1_800_000 } as const;
   await t.rejects(doInstall(node, units), {
     name: 'Refusal',
@@ -237,6 +240,42 @@ t.test('an upgrade whose installer is killed is taken back by its script, and by
   }
 });
 
+t.test('a mark that a power cut has brought back undoes nothing', async (t) => {
+  const node = await ready(t);
+  give(node, '2.0.0');
+  const go = node.onCommand;
+  node.onCommand = (command) => {
+    if (command === restart) throw new Error('killed');
+  };
+  node.failing.set('/bin/sh', { code: 1, stdout: '', stderr: '' });
+  await t.rejects(doInstall(node));
+  node.failing.clear();
+  node.onCommand = go;
+  node.files.remove(keptIn);
+  rollBack(node);
+  t.equal(node.read(bundle), '2.0.0');
+  for (const mark of [rollback.pending, rollback.undoing, rollback.undone]) t.notOk(node.files.has(mark), mark);
+});
+
+t.test('a mark without the script that it is for is said, with what to do', async (t) => {
+  const node = await ready(t);
+  node.write(rollback.pending, '');
+  await t.rejects(doInstall(node), {
+    name: 'RevertedError',
+    message: `${rollback.script} is gone; see to it, then remove ${rollback.pending}`,
+  });
+});
+
+t.test('a time that is still to come holds nothing back', async (t) => {
+  const node = await ready(t);
+  const now = node.machine.date().getTime();
+  const at = (afterMs: number) => new Date(now + afterMs).toISOString();
+  t.equal(pauseEnds(node.machine, at(0), 1_000), at(1_000));
+  t.equal(pauseEnds(node.machine, at(-999), 1_000), at(1));
+  for (const since of [at(-1_000), at(1), 'x', undefined]) t.equal(pauseEnds(node.machine, since, 1_000), undefined);
+  t.equal(pauseEnds(node.machine, at(0), 0), undefined);
+});
+
 t.test('a unit that only the new one has goes when it is taken back', async (t) => {
   const node = await ready(t);
   give(node, '2.0.0-broken');
@@ -293,5 +332,8 @@ t.test('an upgrade that waits to be confirmed does not outlive Holdfast', async 
       node.states.set('kubelet.service', { ...running, InvocationID: 'second' });
   };
   await uninstall(node.machine, node.steps, options, async () => node.healthz);
+  const ofAll = node.ran.filter((command) => /^systemctl stop .*holdfast\.service/.test(command));
+  t.equal(ofAll.length, 2, 'what follows a failed stop is stopped, too');
+  t.ok(node.ran.includes(`systemctl stop ${rollback.timer} ${rollback.unit}`), 'one that is at work is ended');
   for (const left of [rollback.pending, `/etc/systemd/system/${rollback.unit}`]) t.notOk(node.files.has(left), left);
 });

@@ -77,14 +77,35 @@ t.test('an orderly end begins the count of failures anew', async (t) => {
 });
 
 t.test("where failures cannot be counted systemd's own count of restarts stands for them", async (t) => {
-  t.equal(failed(t, { restarts: 2 }).told, undefined);
-  t.equal(failed(t, { restarts: 3 }).told, bypassing);
+  t.equal(failed(t, { restarts: 1 }).told, undefined);
+  t.equal(failed(t, { restarts: 2 }).told, bypassing, 'the third failure: it is told before the third restart');
 });
 
 t.test('a configuration that is not understood is not tried again, and the marker says so', async (t) => {
   t.match(failed(t, { env: { EXIT_STATUS: '2' } }), { marker: / failed: exit-code, exited 2$/, told: undefined });
   t.equal(settingOf('holdfast.service', 'RestartPreventExitStatus'), '2');
   t.match(settingOf('holdfast.service', 'OnFailure'), /holdfast-bypass.service.*holdfast-retry.timer/);
+});
+
+t.test('the timer tries what can read its configuration, and what drop-ins say more of', async (t) => {
+  const place = mkdtempSync(join(tmpdir(), 'hf-'));
+  t.teardown(() => rmSync(place, { recursive: true }));
+  const tries = (dropIns: string, code: number) => {
+    writeFileSync(`${place}/systemctl`, `#!/bin/sh\necho "DropInPaths=${dropIns}"\n`);
+    writeFileSync(
+      `${place}/holdfast`,
+      `#!/bin/sh\n[ "$*" = "serve --dry-run --config /etc/holdfast.yaml" ] || exit 9\nexit ${code}\n`,
+    );
+    for (const program of ['systemctl', 'holdfast']) chmodSync(`${place}/${program}`, 0o755);
+    const command = shellOf('holdfast-retry.service', 'ExecCondition');
+    const own = command.replaceAll('/opt/holdfast/bin/holdfast', `${place}/holdfast`);
+    return spawnSync('/bin/sh', ['-c', own], { env: { PATH: `${place}:${process.env.PATH}` } }).status === 0;
+  };
+  t.ok(tries('', 0));
+  t.notOk(tries('', 2));
+  t.notOk(tries('/usr/lib/systemd/system/service.d/10-timeout.conf', 2), 'those of all services say nothing of it');
+  t.ok(tries('/etc/systemd/system/holdfast.service.d/10-runtime.conf', 2));
+  t.match(settingOf('holdfast-retry.service', 'CapabilityBoundingSet'), /CAP_DAC_READ_SEARCH/, "somebody else's file");
 });
 
 t.test('three that hang fit into the time in which failures are counted', async (t) => {
