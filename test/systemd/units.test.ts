@@ -90,8 +90,12 @@ t.test('a configuration that is not understood is not tried again, and the marke
 t.test('the timer tries what can read its configuration, and what drop-ins say more of', async (t) => {
   const place = mkdtempSync(join(tmpdir(), 'hf-'));
   t.teardown(() => rmSync(place, { recursive: true }));
-  const tries = (dropIns: string, code: number) => {
-    writeFileSync(`${place}/systemctl`, `#!/bin/sh\necho "DropInPaths=${dropIns}"\n`);
+  const tries = (dropIn: string, code: number) => {
+    writeFileSync(`${place}/unit`, `${textOf('holdfast.service')}\n# drop-in\n[Service]\n${dropIn}\n`);
+    writeFileSync(
+      `${place}/systemctl`,
+      `#!/bin/sh\n[ "$*" = "cat holdfast.service" ] || exit 9\nexec cat ${place}/unit\n`,
+    );
     writeFileSync(
       `${place}/holdfast`,
       `#!/bin/sh\n[ "$*" = "serve --dry-run --config /etc/holdfast.yaml" ] || exit 9\nexit ${code}\n`,
@@ -103,8 +107,10 @@ t.test('the timer tries what can read its configuration, and what drop-ins say m
   };
   t.ok(tries('', 0));
   t.notOk(tries('', 2));
-  t.notOk(tries('/usr/lib/systemd/system/service.d/10-timeout.conf', 2), 'those of all services say nothing of it');
-  t.ok(tries('/etc/systemd/system/holdfast.service.d/10-runtime.conf', 2));
+  t.notOk(tries('WatchdogSec=0\nExecStartPre=/bin/true', 2), 'one that says nothing of it');
+  t.ok(tries('Environment=HOLDFAST_RUNTIME=/run/crio/crio.sock', 2));
+  t.ok(tries('EnvironmentFile=/etc/more', 2));
+  t.ok(tries('ExecStart=\nExecStart=/opt/holdfast/bin/holdfast serve --runtime /run/crio/crio.sock', 2));
   t.match(settingOf('holdfast-retry.service', 'CapabilityBoundingSet'), /CAP_DAC_READ_SEARCH/, "somebody else's file");
 });
 
