@@ -206,21 +206,25 @@ t.test('the new program is asked with what its unit gives it', async (t) => {
   t.match(asked, `${waitsIn}${bundle} serve`);
 });
 
+/** An installer that ends where it would start what is new: nothing of it runs any more. */
+async function killedAtRestart(t: Test, node: FakeNode): Promise<void> {
+  const go = node.onCommand;
+  node.onCommand = (command) => {
+    if (command === restart) throw new Error('killed');
+  };
+  node.failing.set('/bin/sh', { code: 1, stdout: '', stderr: '' });
+  await t.rejects(doInstall(node));
+  node.failing.clear();
+  node.onCommand = go;
+}
+
 t.test('an upgrade whose installer is killed is taken back by its script, and by the next install', async (t) => {
   for (const isByScript of [true, false]) {
     const node = await ready(t);
     give(node, '2.0.0');
-    const go = node.onCommand;
-    node.onCommand = (command) => {
-      // Nothing of it runs any more.
-      if (command === restart) throw new Error('killed');
-    };
-    node.failing.set('/bin/sh', { code: 1, stdout: '', stderr: '' });
-    await t.rejects(doInstall(node));
+    await killedAtRestart(t, node);
     t.equal(node.read(bundle), '2.0.0');
     t.ok(node.files.has(rollback.pending));
-    node.failing.clear();
-    node.onCommand = go;
     if (isByScript) {
       rollBack(node);
       t.equal(node.read(bundle), '1.0.0');
@@ -243,14 +247,7 @@ t.test('an upgrade whose installer is killed is taken back by its script, and by
 t.test('a mark that a power cut has brought back undoes nothing', async (t) => {
   const node = await ready(t);
   give(node, '2.0.0');
-  const go = node.onCommand;
-  node.onCommand = (command) => {
-    if (command === restart) throw new Error('killed');
-  };
-  node.failing.set('/bin/sh', { code: 1, stdout: '', stderr: '' });
-  await t.rejects(doInstall(node));
-  node.failing.clear();
-  node.onCommand = go;
+  await killedAtRestart(t, node);
   node.files.remove(keptIn);
   rollBack(node);
   t.equal(node.read(bundle), '2.0.0');
