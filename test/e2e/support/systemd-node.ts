@@ -55,6 +55,31 @@ function furnish(systemd: Systemd, { kubeletArguments, kubeletService, files, fo
 const service = (starts: string, lines = '') =>
   `[Service]\n${lines}\nExecStart=${starts}\nRestart=always\nRestartSec=500ms\n`;
 
+/** An installer at work. */
+export class Installing {
+  readonly #entered: ChildProcess;
+  #output = '';
+
+  /** @param entered What entered the node for it; the installer ends with that. */
+  constructor(entered: ChildProcess) {
+    this.#entered = entered;
+    for (const stream of [entered.stdout, entered.stderr]) stream?.on('data', (chunk) => (this.#output += chunk));
+  }
+
+  get isOver(): boolean {
+    return this.#entered.exitCode !== null || this.#entered.signalCode !== null;
+  }
+
+  /** What it has said so far. */
+  get output(): string {
+    return this.#output;
+  }
+
+  kill(): void {
+    this.#entered.kill('SIGKILL');
+  }
+}
+
 export class SystemdNode {
   readonly #systemd: Systemd;
 
@@ -106,10 +131,10 @@ export class SystemdNode {
     return this.holdfast('install', `--program=${program}`, ...args);
   }
 
-  /** Starts to install and goes on. @returns What entered the node for it; the installer ends with that. */
-  installing(...args: readonly string[]): ChildProcess {
+  /** Starts to install and goes on. */
+  installing(...args: readonly string[]): Installing {
     const command = ['setpriv', '--pdeathsig', 'KILL', ...commandLine, 'install', `--program=${program}`, ...args];
-    return spawn(...this.#systemd.enter(command), { stdio: 'ignore' });
+    return new Installing(spawn(...this.#systemd.enter(command), { stdio: ['ignore', 'pipe', 'pipe'] }));
   }
 
   /** @returns The socket that the kubelet that runs now uses. */
