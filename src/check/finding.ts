@@ -9,6 +9,16 @@ export interface Finding {
   readonly remedy?: string;
 }
 
+/** What one check has found. */
+export type Found = Omit<Finding, 'group' | 'name'>;
+
+export const ok = (text: string): Found => ({ level: 'ok', text });
+export const warn = (text: string, remedy: string): Found => ({ level: 'warn', text, remedy });
+export const fail = (text: string, remedy: string): Found => ({ level: 'fail', text, remedy });
+
+/** What fails where another check has found the reason for it: not said, and as good a reason for others. */
+export const consequence = 'consequence';
+
 const signs = { ok: '√', warn: '‼', fail: '×' } as const;
 
 /** @param findings In the order of their groups. */

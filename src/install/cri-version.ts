@@ -15,6 +15,9 @@ export interface CriVersion {
 /** How the socket of a CRI server is asked; a test brings its own. */
 export type AskVersion = (socket: string, timeoutMs: number) => Promise<CriVersion>;
 
+/** For how long a command waits for an answer. */
+export const versionWithinMs = 10_000;
+
 /** `code`: that of connect(2), e.g. ENOENT, ECONNREFUSED, EACCES; ETIMEDOUT; or the gRPC status as a number. */
 export class NoVersionError extends Error {
   override readonly name = 'NoVersionError';

@@ -1,6 +1,6 @@
 /** The stage `host-check`: whether this node can have Holdfast at all; changes nothing. */
 import { statfsSync } from 'node:fs';
-import { type AskVersion, criVersion, shownFault } from './cri-version.js';
+import { type AskVersion, criVersion, shownFault, versionWithinMs } from './cri-version.js';
 import { shownSource } from './kubelet.js';
 import { complaint, type Machine } from './machine.js';
 import type { NodeFacts } from './node-facts.js';
@@ -12,7 +12,6 @@ import type { Steps } from './steps.js';
 export const neededBytes = 400 * 1024 * 1024;
 /** What the units of Holdfast and `systemd-run --on-active` with a unit's name ask for. */
 const leastSystemd = 240;
-const versionWithinMs = 10_000;
 /** Since 1.27 the endpoint is a field of the configuration. */
 const leastWithField = 27;
 
