@@ -110,11 +110,7 @@ process.exit(await main(process.argv.slice(2)));
 
 /** Waits for the time in which the kubelet is behind Holdfast, and the installer has not confirmed it. */
 async function untilSwitched(node: SystemdNode, installer: Installing): Promise<void> {
-  await until(
-    'the kubelet is sent to Holdfast',
-    async () => installer.isOver || (await node.dialled()) === ours,
-    60_000,
-  );
+  await until('the kubelet is sent to Holdfast', async () => installer.isOver || (await node.dialled()) === ours);
   if (installer.isOver) throw new Error(`the installer has ended:\n${installer.output}`);
 }
 
@@ -124,7 +120,7 @@ t.test('a switch whose installer is killed reverts by itself', { skip }, async (
   const installer = node.installing('--confirm-within=12s');
   await untilSwitched(node, installer);
   installer.kill();
-  await until('it is back', async () => (await node.dialled()) === '/run/containerd/containerd.sock', 30_000);
+  await until('it is back', async () => (await node.dialled()) === '/run/containerd/containerd.sock');
   await until('it is well', () => node.isWell());
   const uninstalled = await node.holdfast('uninstall');
   t.match(uninstalled, { code: 0 }, uninstalled.output);
@@ -136,7 +132,7 @@ t.test('a reboot before the switch is confirmed brings the kubelet back', { skip
   await untilSwitched(node, node.installing('--confirm-within=10m'));
   await node.powerOff();
   await node.boot();
-  await until('it is back', async () => (await node.dialled()) === '/run/containerd/containerd.sock', 30_000);
+  await until('it is back', async () => (await node.dialled()) === '/run/containerd/containerd.sock');
   await until('it is well', () => node.isWell());
   t.match(node.read('/var/lib/holdfast/reverted'), /^\d{4}-/);
 });
@@ -238,7 +234,7 @@ t.test(
     );
     await node.run('systemctl', 'daemon-reload');
     await node.run('systemctl', 'kill', '--signal=KILL', 'holdfast.service');
-    await until('it is bypassed', () => node.read('/run/holdfast/bypassed') !== undefined, 30_000);
+    await until('it is bypassed', () => node.read('/run/holdfast/bypassed') !== undefined);
     await node.run('rm', '/run/broken');
     const socket = async () => (await node.run('stat', '--format=%i', ours)).output;
     const bypassed = await socket();
@@ -260,19 +256,19 @@ t.test('an upgrade whose installer is killed is taken back by the timer, and by 
   await give(node, 'silent');
   const installer = node.installing('--confirm-within=8s');
   const isOver = () => node.read('/var/lib/holdfast/rolled-back') !== undefined;
-  await until('the newer one is in its place', async () => isOver() || runsNewer(), 60_000);
+  await until('the newer one is in its place', async () => isOver() || runsNewer());
   installer.kill();
-  await until('it is taken back', isOver, 30_000);
-  await until('the older one runs', async () => (await mainPid(node, 'holdfast.service')) !== '0', 30_000);
+  await until('it is taken back', isOver);
+  await until('the older one runs', async () => (await mainPid(node, 'holdfast.service')) !== '0');
   t.equal(await versionOf(node), shipped);
 
   before = await mainPid(node, 'holdfast.service');
   node.installing('--confirm-within=10m');
-  await until('the newer one is in its place again', runsNewer, 60_000);
+  await until('the newer one is in its place again', runsNewer);
   await node.powerOff();
   await node.boot();
-  await until('it is taken back at the boot', isOver, 30_000);
-  await until('the kubelet is well', () => node.isWell(), 30_000);
+  await until('it is taken back at the boot', isOver);
+  await until('the kubelet is well', () => node.isWell());
   t.equal(await versionOf(node), shipped);
   t.equal(await node.dialled(), ours);
 });

@@ -91,7 +91,7 @@ t.test('a crash loop leads to the bypass, and the timer back', { skip }, async (
   t.ok(await isActive(systemd, bypass), 'what cannot read its configuration is not tried');
   await caller.seen();
   install(systemd);
-  await until('Holdfast is back', () => isActive(systemd, service), 60_000);
+  await until('Holdfast is back', () => isActive(systemd, service));
   await delay(200);
   const back = await untilAnswered(caller);
   t.comment('back from the bypass', back);
@@ -152,15 +152,11 @@ async function costs(t: Test, caller: GoCaller, what: string, mayFail = 1): Prom
 /** Waits for the next answer. @returns What came of the calls until then, since it was asked last. */
 async function untilAnswered(caller: GoCaller): Promise<Pick<CallerSeen, 'failed' | 'failedDials' | 'longestMs'>> {
   const all: CallerSeen[] = [];
-  await until(
-    'calls are answered',
-    async () => {
-      const seen = await caller.seen();
-      all.push(seen);
-      return seen.answers > 0;
-    },
-    60_000,
-  );
+  await until('calls are answered', async () => {
+    const seen = await caller.seen();
+    all.push(seen);
+    return seen.answers > 0;
+  });
   return {
     failed: all.flatMap(({ failed }) => failed),
     failedDials: all.reduce((sum, { failedDials }) => sum + failedDials, 0),
@@ -177,25 +173,21 @@ t.test('what hangs is ended by the watchdog, and a frozen runtime costs nothing'
   const pid = await systemd.mainPid(service);
   runtime.process.kill('SIGSTOP');
   const frozen = async () => (await systemd.show(service, 'StatusText')).includes('the runtime does not answer');
-  await until('it says that the runtime is silent', frozen, 30_000);
+  await until('it says that the runtime is silent', frozen);
   await delay(6_500);
   runtime.process.kill('SIGCONT');
   await untilAnswered(caller);
   t.equal(await systemd.mainPid(service), pid, 'it lived longer than the watchdog waits');
 
   const serving = async () => (await systemd.show(service, 'StatusText')) === 'serving';
-  await until('it says that the runtime answers', serving, 30_000);
+  await until('it says that the runtime answers', serving);
   await caller.seen();
   const stoppedMs = Date.now();
   process.kill(pid, 'SIGSTOP');
-  const after = await until(
-    'another process runs',
-    async () => {
-      const other = await systemd.mainPid(service);
-      return other !== 0 && other !== pid && other;
-    },
-    60_000,
-  );
+  const after = await until('another process runs', async () => {
+    const other = await systemd.mainPid(service);
+    return other !== 0 && other !== pid && other;
+  });
   await untilAnswered(caller);
   t.comment(`back ${Date.now() - stoppedMs} ms after it hung, with a watchdog of 6 s`);
   t.not(after, pid);
@@ -215,7 +207,7 @@ t.test('an upgrade and a stop cost no call', { skip }, async (t) => {
   t.same({ failed, failedDials }, { failed: [], failedDials: 0 });
 
   await systemd.systemctl('stop', service);
-  await until('the next call starts it again', () => isActive(systemd, service), 60_000);
+  await until('the next call starts it again', () => isActive(systemd, service));
   await untilAnswered(caller);
 
   await systemd.systemctl('start', bypass);

@@ -7,12 +7,13 @@ import { setTimeout as delay } from 'node:timers/promises';
  * Asks again and again until the answer is neither undefined nor false.
  *
  * @param what Named in the error.
+ * @param timeoutMs Costs time only where it is in vain; a busy machine takes long.
  * @throws Once `timeoutMs` has passed without such an answer.
  */
 export async function until<T>(
   what: string,
   probe: () => T | undefined | false | Promise<T | undefined | false>,
-  timeoutMs = 20_000,
+  timeoutMs = 60_000,
 ): Promise<T> {
   const end = performance.now() + timeoutMs;
   for (;;) {
