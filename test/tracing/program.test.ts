@@ -92,5 +92,5 @@ t.test('a collector that takes connections and says nothing does not keep it fro
   if (address === null || typeof address === 'string') throw new Error('no port');
   const { code, tookMs } = await run(t, `--otlp=http://127.0.0.1:${address.port}`);
   t.equal(code, 0);
-  t.ok(tookMs < 3_000, `it took ${tookMs} ms`);
+  t.ok(tookMs < 9_000, `${tookMs} ms, and not the 10 s that a batch may take`);
 });

@@ -191,12 +191,12 @@ t.test('at the end a collector that does not answer is waited for no longer than
   const { spans, sender, sockets } = setUp(t, collector.url, {
     ...impatient,
     batchMs: 60_000,
-    tryMs: 900,
-    deadlineMs: 60_000,
+    tryMs: 60_000,
+    deadlineMs: 120_000,
   });
   spans(1_300);
   const beganMs = Date.now();
   await sender.close(50);
-  t.ok(Date.now() - beganMs < 800, 'well before it would have been given up');
+  t.ok(Date.now() - beganMs < 30_000, 'well before it would have been given up');
   await eventually(() => sockets() === 0);
 });

@@ -44,10 +44,9 @@ type openStream struct {
 
 // fakeKubelet has one grpc.ClientConn, as a kubelet has; its state is guarded by mu.
 type fakeKubelet struct {
-	socket  string
-	conn    *grpc.ClientConn
-	dialled time.Time
-	frames  tallies
+	socket string
+	conn   *grpc.ClientConn
+	frames tallies
 
 	mu          sync.Mutex
 	connections int
@@ -70,8 +69,7 @@ func beKubelet(arguments []string) error {
 	})
 }
 
-// dial does as a kubelet (pkg/kubelet/cri/remote, cri-client): no TLS, a dialer of its own, no keepalive. It says how many
-// milliseconds it took.
+// dial does as a kubelet (pkg/kubelet/cri/remote, cri-client): no TLS, a dialer of its own, no keepalive.
 func (k *fakeKubelet) dial(arguments json.RawMessage) (interface{}, error) {
 	var asked struct {
 		// TimeoutMs is how long it may take with Block.
@@ -84,7 +82,6 @@ func (k *fakeKubelet) dial(arguments json.RawMessage) (interface{}, error) {
 	if err := json.Unmarshal(arguments, &asked); err != nil {
 		return nil, err
 	}
-	k.dialled = time.Now()
 	ctx, cancel := withTimeout(asked.TimeoutMs)
 	defer cancel()
 	delays := backoff.DefaultConfig
@@ -106,10 +103,10 @@ func (k *fakeKubelet) dial(arguments json.RawMessage) (interface{}, error) {
 		return nil, err
 	}
 	k.conn = conn
-	return time.Since(k.dialled).Milliseconds(), nil
+	return nil, nil
 }
 
-// ready waits for the server's SETTINGS, and says after how many milliseconds they were there.
+// ready waits for the server's SETTINGS.
 func (k *fakeKubelet) ready(arguments json.RawMessage) (interface{}, error) {
 	var asked struct{ TimeoutMs int }
 	if err := json.Unmarshal(arguments, &asked); err != nil {
@@ -122,7 +119,7 @@ func (k *fakeKubelet) ready(arguments json.RawMessage) (interface{}, error) {
 			return nil, ctx.Err()
 		}
 	}
-	return time.Since(k.dialled).Milliseconds(), nil
+	return nil, nil
 }
 
 func withTimeout(ms int) (context.Context, context.CancelFunc) {

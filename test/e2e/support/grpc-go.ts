@@ -224,14 +224,14 @@ export class GoKubelet extends Peer {
     super(t, program, ['kubelet', socket]);
   }
 
-  /** @returns After how many ms it could call, ready or not. */
-  async dial({ connectMs = 5_000, block = false }: DialOptions = {}): Promise<number> {
-    return (await this.command('dial', { timeoutMs: patienceMs, connectMs, block })) as number;
+  /** Until it can call, ready or not. */
+  async dial({ connectMs = 5_000, block = false }: DialOptions = {}): Promise<void> {
+    await this.command('dial', { timeoutMs: patienceMs, connectMs, block });
   }
 
-  /** @returns After how many ms, since `dial`, its connection was ready. */
-  async ready(): Promise<number> {
-    return (await this.command('ready', { timeoutMs: patienceMs })) as number;
+  /** Until its connection is ready. */
+  async ready(): Promise<void> {
+    await this.command('ready', { timeoutMs: patienceMs });
   }
 
   /** Calls a method of the runtime service. */
