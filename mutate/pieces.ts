@@ -194,6 +194,24 @@ export const pieces: readonly Piece[] = [
     ],
   },
   {
+    name: 'http2-pings',
+    folder: 'src/proxy/http2',
+    files: ['pings.ts'],
+    tests: ['test/proxy/http2/pings.test.ts'],
+  },
+  {
+    name: 'http2-frames',
+    folder: 'src/proxy/http2',
+    files: ['frame-scanner.ts', 'frames.ts'],
+    tests: ['test/proxy/http2/frames.test.ts', 'test/proxy/http2/frame-scanner.test.ts'],
+  },
+  {
+    name: 'http2-dialer',
+    folder: 'src/proxy/http2',
+    files: ['dialer.ts'],
+    tests: ['test/proxy/http2/dialer.test.ts'],
+  },
+  {
     name: 'cache-fingerprint',
     folder: 'src/cache',
     files: ['fingerprint.ts'],

@@ -123,7 +123,7 @@ export class Dialer {
   }
 
   #retryLater(): void {
-    if (this.#cancelRetry !== undefined || this.#dials.size === 0) return;
+    if (this.#cancelRetry !== undefined) return;
     this.#cancelRetry = this.#clock.after(this.#pauseMs, () => {
       this.#cancelRetry = undefined;
       this.#pauseMs = Math.min(retryMs.longest, this.#pauseMs * 2);

@@ -105,7 +105,6 @@ export class FrameScanner {
 
   #readHeader(chunk: Buffer, at: number): number {
     let header = chunk;
-    let headerAt = at;
     let end = at + frameHeaderBytes;
     if (this.#headerRead > 0 || end > chunk.length) {
       end = Math.min(chunk.length, at + frameHeaderBytes - this.#headerRead);
@@ -113,16 +112,15 @@ export class FrameScanner {
       this.#headerRead += end - at;
       if (this.#headerRead < frameHeaderBytes) return end;
       this.#headerRead = 0;
+      // It began in an earlier chunk: `at` is 0.
       header = this.#header;
-      headerAt = 0;
-      this.#frameAt = -1;
     } else {
       this.#frameAt = at;
     }
-    this.#length = (octet(header, headerAt) << 16) | (octet(header, headerAt + 1) << 8) | octet(header, headerAt + 2);
-    this.#type = octet(header, headerAt + 3);
-    this.#flags = octet(header, headerAt + 4);
-    this.#streamId = readUInt31(header, headerAt + 5);
+    this.#length = (octet(header, at) << 16) | (octet(header, at + 1) << 8) | octet(header, at + 2);
+    this.#type = octet(header, at + 3);
+    this.#flags = octet(header, at + 4);
+    this.#streamId = readUInt31(header, at + 5);
     this.#payloadLeft = this.#length;
     const mode = this.#sink.frameStart(this.#length, this.#type, this.#flags, this.#streamId);
     if (this.#isStopped()) return end;

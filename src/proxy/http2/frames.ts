@@ -4,7 +4,7 @@
  */
 
 /** What a client sends first (RFC 9113 section 3.4). */
-export const connectionPreface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');
+export const connectionPreface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
 
 export const frameHeaderBytes = 9;
 

@@ -31,6 +31,14 @@ class Place {
     await new Promise<void>((resolve) => server.listen(this.path, resolve));
   }
 
+  send(text: string): void {
+    for (const socket of this.#sockets) socket.write(text);
+  }
+
+  read(): void {
+    for (const socket of this.#sockets) socket.resume();
+  }
+
   async close(): Promise<void> {
     for (const socket of this.#sockets.splice(0)) socket.destroy();
     const server = this.#server;
@@ -39,9 +47,25 @@ class Place {
   }
 }
 
+/** Tells of the looks for a runtime. */
+class LookClock extends ManualClock {
+  /** Before each look, in ms. */
+  readonly pauses: number[] = [];
+  /** Called while a look is under way. */
+  looking = (): void => {};
+
+  override after(delayMs: number, callback: () => void): () => void {
+    this.pauses.push(delayMs);
+    return super.after(delayMs, () => {
+      callback();
+      this.looking();
+    });
+  }
+}
+
 interface Scene {
   readonly place: Place;
-  readonly clock: ManualClock;
+  readonly clock: LookClock;
   readonly dialer: Dialer;
   readonly presence: string[];
   /** Names of those connected, in order. */
@@ -51,7 +75,7 @@ interface Scene {
 
 function scene(t: Test): Scene {
   const place = new Place(t);
-  const clock = new ManualClock();
+  const clock = new LookClock();
   const presence: string[] = [];
   const connected: string[] = [];
   const ports: Port[] = [];
@@ -207,9 +231,8 @@ t.test('when the one that looks gives up, another looks', async (t) => {
   const first = dial('a');
   dial('b');
   await until(() => presence.length === 1 && clock.pending === 1);
-  // The attempt is under way when it is given up.
+  clock.looking = first;
   await clock.advance(100);
-  first();
   await place.open();
   await advanceUntil(clock, () => connected.length === 1);
   t.strictSame(connected, ['b']);
@@ -226,7 +249,75 @@ t.test('to give up during the first attempt is to leave nothing behind', async (
   t.equal(clock.pending, 0);
 });
 
-t.test('a closed dialer connects nobody', async (t) => {
+t.test('who gives up while the others are being connected has no look made for them', async (t) => {
+  const { place, clock, dial, connected } = scene(t);
+  await place.open();
+  const giveUp = dial('a');
+  dial('b');
+  giveUp();
+  t.equal(clock.pending, 0);
+  await until(() => connected.length === 1);
+  t.strictSame(connected, ['b']);
+});
+
+t.test('the pauses between looks grow to half a second, and begin anew with the next absence', async (t) => {
+  const { place, clock, dial, connected } = scene(t);
+  dial('a');
+  for (let n = 1; n <= 5; n++) {
+    await until(() => clock.pauses.length === n);
+    await clock.advance(500);
+  }
+  await until(() => clock.pauses.length === 6);
+  t.strictSame(clock.pauses, [100, 200, 400, 500, 500, 500]);
+  await place.open();
+  await advanceUntil(clock, () => connected.length === 1);
+  await place.close();
+  clock.pauses.length = 0;
+  dial('b');
+  await until(() => clock.pauses.length === 1);
+  t.strictSame(clock.pauses, [100]);
+});
+
+t.test('who comes when the runtime is there again has all who wait connected, without a look', async (t) => {
+  const { place, clock, dial, connected } = scene(t);
+  dial('a');
+  await until(() => clock.pending === 1);
+  await place.open();
+  dial('b');
+  await until(() => connected.length === 2);
+  t.strictSame(connected, ['b', 'a']);
+  t.equal(clock.pending, 0);
+});
+
+t.test('what a connection does is told to who has dialled it, with nobody to be told of the presence', async (t) => {
+  const place = new Place(t);
+  const dialer = new Dialer(place.path, new ManualClock());
+  t.teardown(() => dialer.close());
+  const seen: string[] = [];
+  const events: PortEvents = {
+    ...silent,
+    received: (bytes) => seen.push(bytes.toString()),
+    drained: () => seen.push('drained'),
+  };
+  const giveUp = dialer.dial(events, () => {});
+  await until(() => !dialer.isPresent);
+  giveUp();
+  await place.open();
+  let port: Port | undefined;
+  dialer.dial(events, (connected) => {
+    port = connected;
+  });
+  await until(() => port !== undefined && place.accepted === 1);
+  place.send('hello');
+  await until(() => seen.length === 1);
+  port?.write([Buffer.alloc(10_000_000)]);
+  place.read();
+  await until(() => seen.length === 2);
+  t.strictSame(seen, ['hello', 'drained']);
+  port?.destroy();
+});
+
+t.test('a closed dialer connects nobody, who waits or is being connected', async (t) => {
   const { place, clock, dial, dialer, connected, presence } = scene(t);
   dial('a');
   await until(() => presence.length === 1);
@@ -235,6 +326,16 @@ t.test('a closed dialer connects nobody', async (t) => {
   t.equal(clock.pending, 0);
   await place.open();
   await clock.advance(10_000);
+  // An attempt takes real time.
+  await delay(20);
   t.strictSame(connected, []);
   t.equal(place.accepted, 0);
+  t.equal(clock.pending, 0);
+  const another = scene(t);
+  await another.place.open();
+  another.dial('c');
+  another.dialer.close();
+  await delay(20);
+  t.strictSame(another.connected, []);
+  t.equal(another.clock.pending, 0);
 });

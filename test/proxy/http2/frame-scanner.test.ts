@@ -33,7 +33,10 @@ function scan(pieces: readonly Buffer[]): Scanned {
       if (flags === flag.stopWhenCollected) scanner.stop();
       return type === 3;
     },
-    output: (bytes) => out.push(bytes),
+    output: (bytes) => {
+      assert.notEqual(bytes.length, 0, 'nothing is put out in vain');
+      out.push(bytes);
+    },
   });
   for (const piece of pieces) scanner.push(piece);
   const { atBoundary } = scanner;
@@ -145,6 +148,51 @@ t.test('a chunk that passes whole is put out as it is, in one piece and uncopied
   t.equal(scanner.atBoundary, false, 'the last frame has still its payload to come');
   scanner.push(Buffer.from('c'));
   t.equal(scanner.atBoundary, true);
+  t.end();
+});
+
+t.test('a chunk of one collected frame passes uncopied as well', (t) => {
+  const out: Buffer[] = [];
+  const scanner = new FrameScanner({
+    frameStart: () => 'collect',
+    frameCollected: () => true,
+    output: (bytes) => out.push(bytes),
+  });
+  const chunk = frame(1, 0, 1, Buffer.from('a'));
+  scanner.push(chunk);
+  t.equal(out.length, 1);
+  t.equal(out[0], chunk);
+  t.end();
+});
+
+t.test('a payload is read along to its end, whatever becomes of its frame, and that of no other frame', (t) => {
+  for (const mode of ['forward', 'collect', 'drop'] as const) {
+    for (const cut of [1, 4, 100]) {
+      const log: string[] = [];
+      let read = '';
+      const reader = {
+        payload: (chunk: Buffer, from: number, to: number) => {
+          read += chunk.toString('latin1', from, to);
+        },
+        payloadEnd: () => log.push(`read ${read}`),
+      };
+      const scanner: FrameScanner = new FrameScanner({
+        frameStart: (_length, _type, flags) => {
+          if (flags === 1) scanner.readAlong(reader);
+          return mode;
+        },
+        frameCollected: (_type, flags) => {
+          log.push(`collected ${flags}`);
+          return true;
+        },
+        output: () => {},
+      });
+      const chunk = Buffer.concat([frame(0, 1, 1, Buffer.from('first')), frame(0, 2, 1, Buffer.from('second'))]);
+      for (let at = 0; at < chunk.length; at += cut) scanner.push(chunk.subarray(at, at + cut));
+      const expected = mode === 'collect' ? ['read first', 'collected 1', 'collected 2'] : ['read first'];
+      t.strictSame([log, read], [expected, 'first'], `${mode}, in pieces of ${cut} bytes`);
+    }
+  }
   t.end();
 });
 
