@@ -123,7 +123,8 @@ export class Dialer {
   }
 
   #retryLater(): void {
-    if (this.#cancelRetry !== undefined) return;
+    // Who was told that the runtime is not there may have given up over it.
+    if (this.#cancelRetry !== undefined || this.#dials.size === 0) return;
     this.#cancelRetry = this.#clock.after(this.#pauseMs, () => {
       this.#cancelRetry = undefined;
       this.#pauseMs = Math.min(retryMs.longest, this.#pauseMs * 2);

@@ -317,6 +317,21 @@ t.test('what a connection does is told to who has dialled it, with nobody to be 
   port?.destroy();
 });
 
+t.test('who closes it on being told that the runtime is not there leaves no look behind', async (t) => {
+  const clock = new ManualClock();
+  let told = false;
+  const dialer = new Dialer(socketPath(t), clock, {
+    appeared: () => {},
+    vanished: () => {
+      told = true;
+      dialer.close();
+    },
+  });
+  dialer.dial(silent, () => {});
+  await until(() => told);
+  t.equal(clock.pending, 0);
+});
+
 t.test('a closed dialer connects nobody, who waits or is being connected', async (t) => {
   const { place, clock, dial, dialer, connected, presence } = scene(t);
   dial('a');
